@@ -1,0 +1,23 @@
+"""The explicit list of node classes that the host registers."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .identity import nodes as identity
+
+
+class LikenessExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        host.register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            identity.LikenessLoadRecognizer,
+            identity.LikenessBuildIdentity,
+            identity.LikenessSaveIdentity,
+            identity.LikenessLoadIdentity,
+            identity.LikenessIdentityScore,
+            identity.LikenessIdentityGate,
+            identity.LikenessCastGate,
+            identity.LikenessCharacterMask,
+        ]

@@ -1,0 +1,50 @@
+"""Writing files without losing any: names that stay in their folder, and writes that are whole, new, or not there at all."""
+
+import os
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from .errors import InputError
+
+def write_new(path: Path, content: bytes) -> Path:
+    """Write a file that did not exist before, whole or not at all; where the name is taken `_00002` and so on is added. Returns its path."""
+    number = 1
+    while True:
+        target = path if number == 1 else path.with_name(f"{path.stem}_{number:05}{path.suffix}")
+        try:
+            # Taking the name first keeps two writers from the same one.
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            number += 1
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+_REFUSED = re.compile(r'[<>:"|?*\x00-\x1f]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def checked_name(name: str, suffix: str = "") -> Path:
+    """A relative path, without `suffix`, from what a user typed as a file name; good on every system.
+
+    Raises InputError for an empty or absolute name, a drive letter, `..`, and characters or device names that Windows refuses.
+    """
+    text = name.strip().removesuffix(suffix)
+    parts = PurePosixPath(text.replace("\\", "/")).parts
+    refused = (
+        not parts
+        or PurePosixPath(text).is_absolute()
+        or PureWindowsPath(text).anchor
+        or any(part == ".." or _REFUSED.search(part) or _RESERVED.fullmatch(part) or part != part.strip(" ") or part.endswith(".") for part in parts)
+    )
+    if refused:
+        raise InputError(f"'{name}' cannot be a file name here; use letters, digits, spaces, - and _, with / for a sub-folder.")
+    return Path(*parts)

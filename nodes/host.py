@@ -1,0 +1,174 @@
+"""The edge to ComfyUI that all rooms share: image lists and pictures, progress and interrupt, previews, folders, settings.
+
+The engine never imports this; a room's nodes.py does.
+"""
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from .errors import InputError
+from .pictures import Picture, from_floats, small_copy
+
+log = logging.getLogger("likeness")
+
+IDENTITIES = "likeness_identities"
+COMMERCIAL_VARIABLE = "LIKENESS_COMMERCIAL_ONLY"
+COMMERCIAL_SETTING = "Likeness.CommercialUseOnly"
+
+# Pictures shown in a node, and how large: a look at the verdicts, not the pictures themselves.
+MOST_PREVIEWS = 60
+PREVIEW_SIDE = 512
+PREVIEW_QUALITY = 85
+
+
+def one(values: list, what: str):
+    """The single value of an input that takes one, in a node that takes lists. Raises InputError when several are wired to it."""
+    if len(values) != 1:
+        raise InputError(f"{what} takes one value, {len(values)} are wired to it.")
+    return values[0]
+
+
+class Frames:
+    """A list of image batches seen as single frames in order, and cut down again to some of them.
+
+    images: list of float tensors [B,H,W,C]; sizes may differ from batch to batch.
+    """
+
+    def __init__(self, images: Sequence[torch.Tensor]):
+        for image in images:
+            if not isinstance(image, torch.Tensor) or image.ndim != 4:
+                shape = tuple(getattr(image, "shape", ()))
+                raise InputError(f"An image must be a batch [B,H,W,C], this one has the shape {shape}.")
+        self.images = images
+        self.counts = [image.shape[0] for image in images]
+        if not sum(self.counts):
+            raise InputError("No picture arrived: the image input is an empty list or batch.")
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def pictures(self) -> list[Picture]:
+        return [from_floats(frame.float().cpu().numpy()) for image in self.images for frame in image]
+
+    def only(self, keep: Sequence[bool]) -> list[torch.Tensor]:
+        """The batches minus the frames that are not kept; a batch of which nothing is left vanishes. Kept frames are untouched."""
+        out, start = [], 0
+        for image, count in zip(self.images, self.counts):
+            rows = [i for i in range(count) if keep[start + i]]
+            start += count
+            if len(rows) == count:
+                out.append(image)
+            elif rows:
+                out.append(image[rows])
+        return [image for image in out if image.shape[0]]
+
+    def like(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """One batch of one per frame, joined as the input was."""
+        out, start = [], 0
+        for count in self.counts:
+            if count:
+                out.append(torch.cat(list(values[start : start + count])))
+            start += count
+        return out
+
+
+def to_image(pixels: np.ndarray) -> torch.Tensor:
+    """A uint8 picture [H,W,3] as ComfyUI's image, float32 [1,H,W,3] in 0..1."""
+    return torch.from_numpy(np.array(pixels)).to(torch.float32).div_(255).unsqueeze(0)
+
+
+def or_block(values: list):
+    """A list output, or a quiet stop for what hangs on it when it is empty (an empty list crashes mapped nodes)."""
+    return values if values else ExecutionBlocker(None)
+
+
+class Progress:
+    """The node's progress bar over a known number of pictures; a picture looked at again does not move it. Raises when the user interrupts."""
+
+    def __init__(self, total: int):
+        self._bar = comfy.utils.ProgressBar(total)
+        self._total, self._done = total, 0
+
+    def __call__(self) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._done < self._total:
+            self._done += 1
+            self._bar.update_absolute(self._done)
+
+
+def previews(pictures: Sequence[np.ndarray], longest: int = PREVIEW_SIDE) -> dict:
+    """Small copies of uint8 pictures in the host's temp folder, as the `ui` value that shows them in the node."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    images = []
+    for picture in pictures[:MOST_PREVIEWS]:
+        name = f"likeness_{uuid.uuid4().hex}.jpg"
+        small_copy(picture, longest).save(folder / name, quality=PREVIEW_QUALITY)
+        images.append({"filename": name, "subfolder": "", "type": "temp"})
+    return {"images": images}
+
+
+def models_dir() -> Path:
+    return Path(folder_paths.models_dir)
+
+
+def identities_dir() -> Path:
+    """Where identities are saved and looked for; known to the host as a model folder, so extra_model_paths.yaml can add others."""
+    return models_dir() / "likeness" / "identities"
+
+
+def register_folders() -> None:
+    folder_paths.add_model_folder_path(IDENTITIES, str(identities_dir()))
+    # A folder that is only added lists every file in it: the extensions go beside it.
+    paths, _ = folder_paths.folder_names_and_paths[IDENTITIES]
+    folder_paths.folder_names_and_paths[IDENTITIES] = (paths, {".safetensors"})
+
+
+def commercial_only() -> bool:
+    """Whether only recognizers cleared for commercial use may be used: the environment variable of the operator, or the editor's setting.
+
+    The setting can be changed by anyone who reaches the host; the variable, where it is set to 1, cannot be undone by it.
+    """
+    if os.environ.get(COMMERCIAL_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    users = Path(folder_paths.get_user_directory())
+    for settings in (users / "default" / "comfy.settings.json", *users.glob("*/comfy.settings.json")):
+        try:
+            if _settings(settings, settings.stat().st_mtime_ns).get(COMMERCIAL_SETTING) is True:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@lru_cache(maxsize=16)
+def _settings(file: Path, modified: int) -> dict:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+_told: set[str] = set()
+
+
+def tell_once(sentences: Sequence[str]) -> list[str]:
+    """Log each sentence the first time it comes in this process; gives all of them back, for the report."""
+    for sentence in sentences:
+        if sentence not in _told:
+            _told.add(sentence)
+            log.warning(sentence)
+    return list(sentences)

@@ -1,0 +1,517 @@
+"""The ComfyUI nodes of likeness/identity: schemas, and a few lines each that call the engine."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import comfy.model_management
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from .. import host
+from ..errors import InputError, LikenessError
+from ..host import Frames, Progress, one, or_block
+from . import drawing, masks, scoring
+from .identity import COMBINE, build_identity, identity_report, load_identity, save_identity
+from .recognizers import DEVICES, Face, Recognizer, describe, names, open_recognizer
+from .recognizers.environment import clashes
+
+CATEGORY = "likeness/identity"
+ALIASES = ["ArcFace", "FaceID", "face similarity", "InsightFace", "face recognition", "likeness", "character consistency"]
+
+RecognizerType = io.Custom("LIKENESS_RECOGNIZER")
+IdentityType = io.Custom("LIKENESS_IDENTITY")
+LandmarksType = io.Custom("FACE_LANDMARKS")
+
+SCORES_TOOLTIP = (
+    "One score per input picture, in order, -1 where there is no face. It counts all pictures: wired beside `passed` into a node that runs "
+    "once per picture, that node runs this many times."
+)
+
+
+def _open(name: str, device: str = "auto") -> Recognizer:
+    recognizer = open_recognizer(name, host.models_dir(), device, host.commercial_only())
+    host.tell_once(_clashes(recognizer))
+    return recognizer
+
+
+def _clashes(recognizer: Recognizer) -> list[str]:
+    return clashes(not comfy.model_management.cpu_mode() and comfy.model_management.is_nvidia(), recognizer.info.metric == "cosine")
+
+
+def _state(name: str) -> str:
+    """What the result of opening a recognizer depends on besides the inputs: its files and the commercial switch."""
+    commercial = host.commercial_only()
+    try:
+        info = describe(name, host.models_dir(), commercial)
+    except LikenessError as error:
+        return str(error)
+    files = [f"{file}:{file.stat().st_mtime_ns}" for file in (*info.detector.files, *info.embedder.files)]
+    return " ".join([str(commercial), *files])
+
+
+class LikenessLoadRecognizer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessLoadRecognizer",
+            display_name="Load Face Recognizer",
+            category=CATEGORY,
+            description="Chooses the face recognizer that measures likeness. Nothing is downloaded and no model is loaded before the first picture.",
+            search_aliases=ALIASES,
+            inputs=[
+                io.Combo.Input(
+                    "recognizer",
+                    options=names(host.models_dir(), host.commercial_only()),
+                    default="auto",
+                    tooltip="auto takes AuraFace where its files are, else dlib. buffalo_l and antelopev2 are for non-commercial research only and are "
+                    "never chosen unasked. Any other folder in models/insightface/models with a detector and an embedder is listed too.",
+                ),
+                io.Combo.Input(
+                    "device",
+                    options=list(DEVICES),
+                    default="auto",
+                    tooltip="auto is the CPU, which leaves all GPU memory to the picture models. cuda needs onnxruntime-gpu; dlib always runs on the CPU.",
+                ),
+            ],
+            outputs=[RecognizerType.Output("recognizer", tooltip="The recognizer, for Character Identity.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, recognizer):
+        if recognizer is None:
+            return True
+        try:
+            describe(recognizer, host.models_dir(), host.commercial_only())
+        except LikenessError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, recognizer, device):
+        return _state(recognizer)
+
+    @classmethod
+    def execute(cls, recognizer, device) -> io.NodeOutput:
+        return io.NodeOutput(_open(recognizer, device))
+
+
+class LikenessBuildIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessBuildIdentity",
+            display_name="Character Identity",
+            category=CATEGORY,
+            description="Makes one character's identity from one or more reference pictures and checks the references against each other.",
+            search_aliases=[*ALIASES, "face model", "face embedding", "reference face"],
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("images", tooltip="Reference pictures of one person, a batch or a list; sizes may differ. Sharp, large, frontal faces work best; of several faces in a picture the largest is taken."),
+                RecognizerType.Input("recognizer", optional=True, tooltip="From Load Face Recognizer. Without it: auto."),
+                io.String.Input("name", default="character", tooltip="The character's name, as it stands in overlays and reports."),
+                io.Combo.Input(
+                    "combine",
+                    options=list(COMBINE),
+                    default="mean",
+                    tooltip="How several references make one score. mean: their average face, the steadiest. median: shrugs off one wrong reference. max: the best match with any single one, for a character with very different looks.",
+                ),
+            ],
+            outputs=[
+                IdentityType.Output("identity", tooltip="The character, for Identity Gate, Identity Score, Cast Gate, Character Mask and Save Identity."),
+                io.Image.Output("sheet", tooltip="The references with their quality, and how much each is like the others."),
+                io.String.Output("report", tooltip="JSON: references, self-calibration, recognizer, warnings."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return _state("auto")
+
+    @classmethod
+    def execute(cls, images, name, combine, recognizer=None) -> io.NodeOutput:
+        recognizer = one(recognizer, "recognizer") if recognizer else _open("auto")
+        pictures = Frames(images).pictures()
+        identity = build_identity(pictures, recognizer, one(name, "name"), one(combine, "combine"), Progress(len(pictures)))
+        for warning in identity.warnings:
+            host.log.warning("%s: %s", identity.name, warning)
+        sheet = drawing.identity_sheet(identity, pictures)
+        report = identity_report(identity) | {"notes": _clashes(recognizer) + _reading_notes(pictures)}
+        return io.NodeOutput(identity, host.to_image(sheet), _json(report), ui=host.previews([sheet], longest=1024))
+
+
+class LikenessSaveIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessSaveIdentity",
+            display_name="Save Identity",
+            category=CATEGORY,
+            description="Saves a character's identity to models/likeness/identities. An existing file is never replaced: a number is added to the name.",
+            search_aliases=[*ALIASES, "save face model"],
+            is_output_node=True,
+            inputs=[
+                IdentityType.Input("identity", tooltip="From Character Identity."),
+                io.String.Input("filename", default="character", tooltip="A plain name, or folder/name; it stays below models/likeness/identities."),
+            ],
+            outputs=[IdentityType.Output("identity_out", display_name="identity", tooltip="The same identity, to wire on.")],
+        )
+
+    @classmethod
+    def execute(cls, identity, filename) -> io.NodeOutput:
+        path = save_identity(identity, host.identities_dir(), filename)
+        host.log.info("Identity of %s saved as %s", identity.name, path)
+        return io.NodeOutput(identity, ui={"text": (f"Saved as {path.relative_to(host.identities_dir())}",)})
+
+
+class LikenessLoadIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessLoadIdentity",
+            display_name="Load Identity",
+            category=CATEGORY,
+            description="Loads a character's identity that Save Identity wrote.",
+            search_aliases=[*ALIASES, "load face model"],
+            inputs=[
+                io.Combo.Input("file", options=folder_paths.get_filename_list(host.IDENTITIES), tooltip="A file in models/likeness/identities."),
+                RecognizerType.Input("recognizer", optional=True, tooltip="Only to choose the device: it must be the recognizer the identity was made with, which is opened by itself otherwise."),
+            ],
+            outputs=[IdentityType.Output("identity", tooltip="The character, as when it was saved.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file=None):
+        if not file:
+            return "No identity is chosen: save one with Save Identity first, then press R to refresh the list."
+        if folder_paths.get_full_path(host.IDENTITIES, file) is None:
+            return f"The identity {file} is not in models/likeness/identities; press R to refresh the list and choose another."
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, recognizer=None):
+        path = folder_paths.get_full_path(host.IDENTITIES, file)
+        return [None if path is None else Path(path).stat().st_mtime_ns, host.commercial_only()]
+
+    @classmethod
+    def execute(cls, file, recognizer=None) -> io.NodeOutput:
+        path = Path(folder_paths.get_full_path_or_raise(host.IDENTITIES, file))
+        return io.NodeOutput(load_identity(path, _open, recognizer))
+
+
+def _gate_outputs() -> list:
+    return [
+        io.Image.Output("passed", is_output_list=True, tooltip="The pictures that pass, untouched, in their order. Nothing runs behind it when none does."),
+        io.Image.Output("rejected", is_output_list=True, tooltip="The pictures that do not, in their order."),
+        io.Image.Output("uncertain_out", display_name="uncertain", is_output_list=True, tooltip="Pictures whose face is too small, blurred or turned away to judge."),
+        io.Image.Output("overlay", is_output_list=True, tooltip="All pictures with boxes, names, scores, verdicts and reasons drawn in."),
+        io.Image.Output("plot", tooltip="The scores of all pictures with the thresholds."),
+        io.Float.Output("scores", is_output_list=True, tooltip=SCORES_TOOLTIP),
+        io.Int.Output("passed_count", tooltip="How many pictures passed."),
+        io.Boolean.Output("all_passed", tooltip="Whether every picture passed."),
+        io.String.Output("report", tooltip="JSON: verdict, score and reason per picture, match rate, recognizer, thresholds."),
+        io.String.Output("passed_captions", display_name="passed captions", is_output_list=True, tooltip="The captions of the pictures that pass, in step with them."),
+        io.String.Output("rejected_captions", display_name="rejected captions", is_output_list=True, tooltip="The captions of the rejected pictures, in step with them."),
+    ]
+
+
+def _strictness_inputs() -> list:
+    return [
+        io.Combo.Input(
+            "strictness",
+            options=list(scoring.STRICTNESS),
+            default="standard",
+            tooltip="How much a face must be like the character. Each recognizer has its own numbers, so standard means the same with each; custom takes the threshold below.",
+        ),
+        io.Float.Input("threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip="The lowest likeness score that passes; used for strictness custom only."),
+    ]
+
+
+def _rule_inputs() -> list:
+    return [
+        io.Combo.Input("no_face", options=list(scoring.NO_FACE), default="reject", tooltip="What happens to a picture without any face: it is rejected, passes, or stops the run with an error."),
+        io.Combo.Input(
+            "uncertain",
+            options=list(scoring.UNCERTAIN),
+            default="own output",
+            tooltip="Where pictures go whose face is too small (below 40 px), blurred or turned away to judge.",
+        ),
+        io.Int.Input("keep_best", default=0, min=0, max=100000, tooltip="Of the pictures that pass, keep only this many with the highest scores. 0 keeps all."),
+        io.Float.Input(
+            "max_score",
+            default=1.0,
+            min=-1.0,
+            max=1.0,
+            step=0.01,
+            advanced=True,
+            tooltip="Rejects pictures that score above this: too close a copy of the reference. 1.0 sets no limit.",
+        ),
+    ]
+
+
+def _captions_input():
+    return io.String.Input(
+        "captions",
+        optional=True,
+        force_input=True,
+        tooltip="One caption per picture; they come out beside their own pictures. A caption like `back view` or `legs only` tells that no face is to be expected.",
+    )
+
+
+class LikenessIdentityScore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessIdentityScore",
+            display_name="Identity Score",
+            category=CATEGORY,
+            description="Measures how much the face in each picture is like the character. Nothing is sorted out: see Identity Gate for that.",
+            search_aliases=[*ALIASES, "face distance", "face embed distance", "compare faces"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures to measure, a batch or a list; sizes may differ."),
+                IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
+                io.Combo.Input("face", options=["best match", "largest"], default="best match", tooltip="Which face counts when a picture shows several: the one most like the character, or the largest."),
+            ],
+            outputs=[
+                io.Image.Output("image_out", display_name="image", is_output_list=True, tooltip="The same pictures, untouched."),
+                io.Float.Output("scores", is_output_list=True, tooltip=SCORES_TOOLTIP),
+                io.Image.Output("overlay", is_output_list=True, tooltip="The pictures with boxes, names, scores and the verdict at standard."),
+                io.Image.Output("plot", tooltip="The scores of all pictures with the recognizer's thresholds."),
+                io.String.Output("report", tooltip="JSON: score and faces per picture, match rate at standard, recognizer, thresholds."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, identity, face) -> io.NodeOutput:
+        identities = [one(identity, "identity")]
+        frames = Frames(image)
+        rules = scoring.Rules(scoring.threshold_of(identities[0], "standard", 0.0), "standard", one(face, "face"))
+        result = _judge(frames, identities, rules, None)
+        return io.NodeOutput(
+            frames.only([True] * len(frames)), or_block(result.scores), or_block(result.overlays), result.plot, result.report, ui=result.ui
+        )
+
+
+class LikenessIdentityGate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessIdentityGate",
+            display_name="Identity Gate",
+            category=CATEGORY,
+            description="Measures every picture against the character and lets through only those that are like it, each with its reason. Bypassed, it sends all pictures to every side.",
+            search_aliases=[*ALIASES, "face filter", "face gate", "reject faces", "face embed distance", "filter images by face"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures to judge, a batch or a list; sizes may differ."),
+                IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
+                _captions_input(),
+                *_strictness_inputs(),
+                io.Combo.Input(
+                    "face",
+                    options=list(scoring.FACE_CHOICES),
+                    default="best match",
+                    tooltip="Which face counts when a picture shows several: the one most like the character, the largest, or every face (a character sheet: all must match).",
+                ),
+                *_rule_inputs(),
+            ],
+            outputs=_gate_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, image, identity, strictness, threshold, face, no_face, uncertain, keep_best, max_score, captions=None) -> io.NodeOutput:
+        identities = [one(identity, "identity")]
+        rules = _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max_score, face=one(face, "face"))
+        return _gate(image, identities, rules, captions)
+
+
+class LikenessCastGate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        person = IdentityType.Input("identity", tooltip="One person of the cast, from Character Identity or Load Identity.")
+        return io.Schema(
+            node_id="LikenessCastGate",
+            display_name="Cast Gate",
+            category=CATEGORY,
+            description="For pictures of several characters: lets a picture through when everyone is there, each with a face of their own.",
+            search_aliases=[*ALIASES, "group photo", "several characters", "multiple faces"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures to judge, a batch or a list; sizes may differ."),
+                io.Autogrow.Input("identities", template=io.Autogrow.TemplatePrefix(person, prefix="identity", min=1, max=8), tooltip="The people who must all be in each picture, up to eight."),
+                _captions_input(),
+                *_strictness_inputs(),
+                io.Combo.Input("strangers", options=["allow", "reject"], default="allow", tooltip="Whether people who belong to nobody in the cast may be in the picture. Faces too small or blurred to judge are not counted."),
+                *_rule_inputs(),
+            ],
+            outputs=_gate_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, image, identities, strictness, threshold, strangers, no_face, uncertain, keep_best, max_score, captions=None) -> io.NodeOutput:
+        cast = [one(person, slot) for slot, person in identities.items()]
+        if not cast:
+            raise InputError("Cast Gate needs at least one identity.")
+        rules = _rules(cast, strictness, threshold, no_face, uncertain, keep_best, max_score, strangers=one(strangers, "strangers"))
+        return _gate(image, cast, rules, captions)
+
+
+def _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max_score, **more) -> scoring.Rules:
+    label = one(strictness, "strictness")
+    return scoring.Rules(
+        scoring.threshold_of(identities[0], label, one(threshold, "threshold")),
+        label,
+        no_face=one(no_face, "no_face"),
+        uncertain=one(uncertain, "uncertain"),
+        keep_best=one(keep_best, "keep_best"),
+        max_score=one(max_score, "max_score"),
+        **more,
+    )
+
+
+class _Judged:
+    """What the judging nodes give: judgements, and their drawings, plot, report and previews in the host's types."""
+
+    def __init__(self, frames: Frames, pictures, judgements, identities, rules, rate):
+        self.judgements = judgements
+        self.scores = [scoring.NO_SCORE if judgement.score is None else judgement.score for judgement in judgements]
+        overlays = [drawing.overlay(picture.pixels, judgement, identities) for picture, judgement in zip(pictures, judgements)]
+        self.overlays = frames.like([host.to_image(picture) for picture in overlays])
+        self.plot = host.to_image(drawing.plot(judgements, identities, rules))
+        sources = [{"index": i} | ({"notes": list(picture.notes)} if picture.notes else {}) for i, picture in enumerate(pictures)]
+        self.report = _json(scoring.report(judgements, identities, rules, rate, sources, _clashes(identities[0].recognizer)))
+        self.ui = host.previews(overlays)
+
+
+def _judge(frames: Frames, identities, rules: scoring.Rules, captions) -> _Judged:
+    pictures = frames.pictures()
+    measured = scoring.measure(pictures, identities, rules.face, rules.strangers == "reject", Progress(len(pictures)))
+    judgements = scoring.judge(measured, identities, rules, captions)
+    return _Judged(frames, pictures, judgements, identities, rules, scoring.match_rate(measured, identities, rules.face, captions))
+
+
+def _gate(images, identities, rules: scoring.Rules, captions) -> io.NodeOutput:
+    frames = Frames(images)
+    if captions is not None and len(captions) != len(frames):
+        raise InputError(f"There are {len(captions)} captions for {len(frames)} pictures; each picture needs its own.")
+    result = _judge(frames, identities, rules, captions)
+    texts = captions if captions is not None else [""] * len(frames)
+    goes = [judgement.goes for judgement in result.judgements]
+    sides = {side: [place == side for place in goes] for side in (scoring.PASSED, scoring.REJECTED, scoring.ASIDE)}
+    passed, rejected, aside = (frames.only(keep) for keep in sides.values())
+    passed_texts, rejected_texts = ([text for text, kept in zip(texts, sides[side]) if kept] for side in (scoring.PASSED, scoring.REJECTED))
+    return io.NodeOutput(
+        or_block(passed),
+        or_block(rejected),
+        or_block(aside),
+        or_block(result.overlays),
+        result.plot,
+        or_block(result.scores),
+        goes.count(scoring.PASSED),
+        goes.count(scoring.PASSED) == len(goes),
+        result.report,
+        or_block(passed_texts),
+        or_block(rejected_texts),
+        ui=result.ui,
+    )
+
+
+class LikenessCharacterMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessCharacterMask",
+            display_name="Character Mask",
+            category=CATEGORY,
+            description="The mask of the character's face or head in each picture, to keep the face and edit the rest, or the other way round.",
+            search_aliases=[*ALIASES, "face mask", "head mask", "inpaint face"],
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures, a batch or a list; sizes may differ."),
+                IdentityType.Input("identity", optional=True, tooltip="Whose face to mask. Without it: the largest face in each picture."),
+                LandmarksType.Input("landmarks", optional=True, tooltip="From ComfyUI's own Detect Face Landmarks (MediaPipe) on the same pictures: a finer outline than five points give."),
+                io.Combo.Input("area", options=list(masks.AREAS), default="face", tooltip="face: brows to chin. head: with hair and ears. hair and face: with long hair around it."),
+                io.Int.Input("grow", default=0, min=-1024, max=1024, tooltip="Pixels added around the area, negative to take away."),
+                io.Int.Input("feather", default=16, min=0, max=1024, tooltip="Pixels over which the edge of the mask fades out."),
+                io.Boolean.Input("invert", default=False, tooltip="Mask everything but the area."),
+            ],
+            outputs=[
+                io.Mask.Output("mask", is_output_list=True, tooltip="1 in the area, 0 outside; empty where the character is not in the picture."),
+                io.Image.Output("image_out", display_name="image", is_output_list=True, tooltip="The same pictures, untouched."),
+                io.String.Output("report", tooltip="JSON: per picture which landmarks drew the mask, or why it is empty."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return _state("auto")
+
+    @classmethod
+    def execute(cls, image, area, grow, feather, invert, identity=None, landmarks=None) -> io.NodeOutput:
+        frames = Frames(image)
+        if landmarks and len(landmarks) != len(image):
+            raise InputError(f"There are landmarks for {len(landmarks)} images and {len(image)} images; wire both from the same pictures.")
+        pictures = frames.pictures()
+        progress = Progress(len(pictures))
+        person = one(identity, "identity") if identity else None
+        options = {"area": one(area, "area"), "grow": one(grow, "grow"), "feather": one(feather, "feather"), "invert": one(invert, "invert")}
+        places = [(batch, row) for batch, count in enumerate(frames.counts) for row in range(count)]
+        drawn, reports = [], []
+        for index, (picture, choice) in enumerate(zip(pictures, _faces_to_mask(pictures, person, progress))):
+            batch, row = places[index]
+            mesh = masks.mesh_from_core(landmarks[batch], row, choice.face.box) if landmarks and choice.face else None
+            result = _mask(picture.pixels, choice.face, mesh, **options)
+            drawn.append(torch.from_numpy(result.mask).unsqueeze(0))
+            reports.append({"index": index, "method": result.method, "score": choice.score, "reason": choice.reason})
+        return io.NodeOutput(frames.like(drawn), frames.only([True] * len(frames)), _json({"pictures": reports}))
+
+
+def _mask(pixels, face: Face | None, mesh, area: str, **options) -> masks.MaskResult:
+    """The mask of one face by the finest landmarks there are; without a face an empty one (a full one when inverted)."""
+    if face is None:
+        return masks.MaskResult(np.full(pixels.shape[:2], float(options["invert"]), np.float32), "no mask")
+    if mesh is None:
+        mesh = masks.mediapipe_mesh(pixels, face.box, host.models_dir())
+    classes = masks.mediapipe_classes(pixels, face.box, host.models_dir()) if area == "hair and face" else None
+    return masks.face_mask(pixels.shape[:2], face.box, face.keypoints, area, mesh=mesh, segmenter_classes=classes, **options)
+
+
+class _Choice(NamedTuple):
+    face: Face | None
+    score: float | None
+    reason: str
+
+
+def _faces_to_mask(pictures, person, progress) -> list[_Choice]:
+    """The face to mask in each picture: the person's, or without one the largest."""
+    if person is None:
+        found = _open("auto").faces(pictures, tick=progress)
+        faces = [max(one_picture.faces, key=lambda face: face.area, default=None) for one_picture in found]
+        return [_Choice(face, None, "the largest face" if face else "no face found at any size") for face in faces]
+    loose = person.recognizer.info.thresholds.loose
+    choices = []
+    for measured in scoring.measure(pictures, [person], tick=progress):
+        if not measured.faces:
+            choices.append(_Choice(None, None, "no face found at any size"))
+            continue
+        best = int(measured.scores[:, 0].argmax())
+        score = round(float(measured.scores[best, 0]), 4)
+        if score < loose:
+            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {score:.2f} is below {loose:.2f} (loose)"))
+        else:
+            choices.append(_Choice(measured.faces[best], score, f"the face of {person.name}"))
+    return choices
+
+
+def _reading_notes(pictures) -> list[str]:
+    return [f"Picture {i + 1}: {note}" for i, picture in enumerate(pictures) for note in picture.notes]
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)

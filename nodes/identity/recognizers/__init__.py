@@ -1,0 +1,201 @@
+"""A face recognizer: detect -> align -> embed, in batches, each picture once. Judging what the faces mean is scoring.py's.
+
+`open_recognizer` gives a handle at once; models are loaded when the first picture comes.
+"""
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError, MissingModelError, MissingPackageError
+from ...pictures import Picture
+from . import search
+from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, names, similarity
+from .detectors import Detector, HogDetector, ScrfdDetector, YunetDetector
+from .embedders import ArcFaceEmbedder, DlibEmbedder, Embedder
+from .faces import Detection, Face, align, new_detections, sharpness, yaw_degrees
+
+__all__ = ["Detection", "Face", "Found", "Part", "Recognizer", "RecognizerInfo", "Thresholds", "describe", "names", "open_recognizer", "similarity"]
+
+DEVICES = ("auto", "cuda", "cpu", "coreml")
+# ONNX Runtime takes CUDA memory that ComfyUI does not see: both models and their work space stay below this.
+CUDA_MEMORY_LIMIT = 2 << 30
+# Pictures whose faces are remembered. A portrait takes about 3 KB (one embedding), so a full memory about 25 MB.
+REMEMBERED_PICTURES = 8192
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces of one picture, in the order found. counts: how many were known after each look; complete: the finest look was taken."""
+
+    faces: tuple[Face, ...] = ()
+    counts: tuple[int, ...] = ()
+    complete: bool = False
+
+
+# Whether the faces found so far in picture i are enough, or the search goes on at a higher resolution.
+Enough = Callable[[int, tuple[Face, ...]], bool]
+
+
+def any_face(index: int, faces: tuple[Face, ...]) -> bool:
+    return bool(faces)
+
+
+def every_look(index: int, faces: tuple[Face, ...]) -> bool:
+    return False
+
+
+class Recognizer:
+    """Finds and embeds the faces of pictures with one detector and one embedder.
+
+    info: what is known of it; device: auto, cpu, cuda or coreml. Results are remembered by picture content, so asking again costs nothing.
+    """
+
+    def __init__(self, info: RecognizerInfo, device: str = "auto"):
+        self.info = info
+        self.device = device
+        self._models: tuple[Detector, Embedder] | None = None
+        self._memory: OrderedDict[bytes, Found] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def faces(self, pictures: Sequence[Picture], enough: Enough = any_face, tick: Callable[[], None] = lambda: None) -> list[Found]:
+        """The faces of each picture, searched from coarse to fine until `enough` says so or the finest look is taken.
+
+        tick: called once per picture and look, for progress and for interrupting by an exception; what was found by then is remembered.
+        Each look embeds all its new faces together. `enough` may be asked again for faces it was asked about. Raises MissingModelError when a model cannot be opened.
+        """
+        with self._lock:
+            found = [self._memory.get(picture.key, Found()) for picture in pictures]
+            first = {}
+            for i, picture in enumerate(pictures):
+                first.setdefault(picture.key, i)
+            unfinished = [i for i in first.values() if _settled(found[i], enough, i) is None]
+            while unfinished:
+                for i, result in zip(unfinished, self._look([(pictures[i], found[i]) for i in unfinished], tick)):
+                    found[i] = result
+                    self._remember(pictures[i].key, result)
+                unfinished = [i for i in unfinished if _settled(found[i], enough, i) is None]
+            return [_settled(found[first[picture.key]], enough, i) for i, picture in enumerate(pictures)]
+
+    def _look(self, searches: list[tuple[Picture, Found]], tick) -> list[Found]:
+        """One further look at each picture."""
+        detector, embedder = self.models()
+        steps, crops, owners = [], [], []
+        for owner, (picture, found) in enumerate(searches):
+            tick()
+            sides = search.sides(detector, max(picture.size))
+            steps.append(len(sides))
+            for detection in new_detections(found.faces, search.look(detector, picture.pixels, sides[len(found.counts)])):
+                crops.append((detection, embedder.crop(picture.pixels, detection)))
+                owners.append(owner)
+        embeddings = [
+            embedding
+            for start in range(0, len(crops), embedder.batch)
+            for embedding in embedder.embed([crop.pixels for _, crop in crops[start : start + embedder.batch]])
+        ]
+        new: list[list[Face]] = [[] for _ in searches]
+        for owner, (detection, crop), embedding in zip(owners, crops, embeddings):
+            upright = align(searches[owner][0].pixels, crop.keypoints)
+            new[owner].append(
+                Face(detection.box, detection.confidence, crop.keypoints, embedding.astype(np.float32), yaw_degrees(crop.keypoints), sharpness(upright))
+            )
+        return [
+            Found(found.faces + tuple(faces), (*found.counts, len(found.faces) + len(faces)), len(found.counts) + 1 >= count)
+            for (_, found), faces, count in zip(searches, new, steps)
+        ]
+
+    def models(self) -> tuple[Detector, Embedder]:
+        """The detector and the embedder, loaded now if they are not."""
+        if self._models is None:
+            self._models = _open_models(self.info, self.device)
+        return self._models
+
+    def close(self) -> None:
+        """Free the models; they are loaded again when needed. What was found stays remembered."""
+        with self._lock:
+            self._models = None
+
+    def _remember(self, key: bytes, found: Found) -> None:
+        self._memory[key] = found
+        self._memory.move_to_end(key)
+        while len(self._memory) > REMEMBERED_PICTURES:
+            self._memory.popitem(last=False)
+
+    def score(self, embeddings: np.ndarray, template: np.ndarray) -> np.ndarray:
+        """Likeness scores [N] of embeddings [N,D] against a template [D]."""
+        return similarity(self.info.metric, embeddings, template)
+
+
+def _settled(found: Found, enough: Enough, index: int) -> Found | None:
+    """What this search would have ended with, None if it must go on: an earlier, longer search must not change a verdict."""
+    for look, count in enumerate(found.counts, 1):
+        if enough(index, found.faces[:count]):
+            return Found(found.faces[:count], found.counts[:look], found.complete and look == len(found.counts))
+    return found if found.complete else None
+
+
+# One recognizer per files and device as long as somebody holds it: when the host drops its cached handles, the models go too.
+_open: weakref.WeakValueDictionary[tuple, Recognizer] = weakref.WeakValueDictionary()
+
+
+def open_recognizer(name: str = "auto", models_dir: Path | None = None, device: str = "auto", commercial_only: bool = False) -> Recognizer:
+    """The recognizer `name` (see catalogue.names). Cheap: models load with the first picture. Raises as `describe` does, in one sentence."""
+    if device not in DEVICES:
+        raise InputError(f"'{device}' is not a device; choose {', '.join(DEVICES)}.")
+    info = describe(name, models_dir, commercial_only)
+    key = info.name, info.detector.files, info.embedder.files, device
+    recognizer = _open.get(key)
+    if recognizer is None:
+        recognizer = _open[key] = Recognizer(info, device)
+    return recognizer
+
+
+def _open_models(info: RecognizerInfo, device: str) -> tuple[Detector, Embedder]:
+    if info.metric == "euclidean":
+        predictor, network = dlib_files()
+        return HogDetector(), DlibEmbedder(predictor, network)
+    providers, options = _providers(device)
+    (detector_file,), (embedder_file,) = info.detector.files, info.embedder.files
+    embedder = ArcFaceEmbedder(_insightface_model(embedder_file, "recognition", providers, options))
+    if detector_file.name == YUNET_FILE:
+        return YunetDetector(detector_file), embedder
+    return ScrfdDetector(_insightface_model(detector_file, "detection", providers, options)), embedder
+
+
+def _providers(device: str) -> tuple[list[str], list[dict]]:
+    """ONNX Runtime's execution providers for a device, with their options. auto is the CPU: CUDA memory taken here is hidden from ComfyUI."""
+    if device in ("auto", "cpu"):
+        return ["CPUExecutionProvider"], [{}]
+    import onnxruntime
+
+    wanted, option = {
+        "cuda": ("CUDAExecutionProvider", {"gpu_mem_limit": CUDA_MEMORY_LIMIT, "arena_extend_strategy": "kSameAsRequested"}),
+        "coreml": ("CoreMLExecutionProvider", {}),
+    }[device]
+    if wanted not in onnxruntime.get_available_providers():
+        mend = "run `python -m pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-gpu`" if device == "cuda" else "it exists on macOS only"
+        raise MissingPackageError(f"The installed ONNX Runtime has no {wanted}: {mend}, or choose device auto or cpu.")
+    return [wanted, "CPUExecutionProvider"], [option, {}]
+
+
+def _insightface_model(file: Path, task: str, providers: list[str], options: list[dict]):
+    try:
+        from insightface.model_zoo import model_zoo
+    except ImportError as error:
+        raise MissingPackageError(f"This recognizer needs the package insightface ({error}): run `python -m pip install insightface` in ComfyUI's Python.") from None
+    try:
+        model = model_zoo.get_model(str(file), providers=providers, provider_options=options)
+    except Exception as error:
+        # ONNX Runtime raises a dozen classes of its own, all derived from Exception alone, for a damaged or foreign file.
+        reason = " ".join(str(error).split())[:200]
+        raise MissingModelError(f"{file} cannot be opened ({reason}); delete it and get the pack again.") from None
+    if model is None or getattr(model, "taskname", None) != task:
+        raise MissingModelError(f"{file} is not a face {task} model; delete it and get the pack again.")
+    return model
+
+

@@ -1,0 +1,343 @@
+"""Faces x identities -> scores, verdicts, reasons. What a face scores is measured once; what that means is judged as often as asked."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import InputError, NoFaceError
+from .identity import Identity, recognizer_report
+from ..pictures import Picture
+from .recognizers import Face, every_look
+from .recognizers import any_face as any_face_found
+
+STRICTNESS = ("loose", "standard", "strict", "custom")
+FACE_CHOICES = ("best match", "largest", "every face")
+NO_FACE = ("reject", "pass", "error")
+UNCERTAIN = ("own output", "pass", "reject")
+
+PASS, REJECT, UNCERTAIN_VERDICT, NO_FACE_VERDICT, NOT_JUDGED = VERDICTS = ("pass", "reject", "uncertain", "no face", "not judged")
+# Where a picture goes.
+PASSED, REJECTED, ASIDE = "passed", "rejected", "uncertain"
+
+# The score of a picture without a face, where a number must stand: below any that a face can get with ArcFace.
+NO_SCORE = -1.0
+
+# The max_score that sets no limit: the very same picture may score a rounding above 1.
+NO_LIMIT = 1.0
+
+# Below these a face cannot be judged either way. 40 pixels: a third of the 112 that ArcFace works on.
+SMALLEST_SIDE = 40
+LOWEST_CONFIDENCE = 0.5
+# 45 degrees is where recognizers stop comparing well with a frontal reference; the estimate from five points is good to about 10 degrees, so
+# it must say clearly more.
+WIDEST_YAW = 45.0
+YAW_ERROR = 10.0
+# faces.sharpness of portraits (face about 110 pixels) under a Gaussian blur of 3 to 4 pixels: the score of the same person with dlib has fallen
+# from above 0.8 to between 0.6 and 0.34, which is where other people are. Measured in tests/test_scoring.py on real photographs.
+LOWEST_SHARPNESS = 0.015
+
+# A caption with one of these asks for a picture in which no face is to be expected.
+FACELESS_SHOT = re.compile(
+    r"\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The faces of one picture and their likeness scores float64 [faces, identities]."""
+
+    faces: tuple[Face, ...]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of one picture.
+
+    verdict: one of VERDICTS; goes: passed, rejected or uncertain; score: None without a face; reason: one sentence, without full stop.
+    chosen: the faces that the verdict is about, one per identity for a cast (None where that person is missing).
+    """
+
+    verdict: str
+    goes: str
+    score: float | None
+    reason: str
+    measured: Measured
+    chosen: tuple[int | None, ...] = ()
+
+    def name_of(self, face: int, identities: Sequence[Identity]) -> str | None:
+        """Whose face that is taken for; None for a stranger."""
+        if len(identities) == 1:
+            return identities[0].name if face in self.chosen else None
+        return next((identity.name for identity, chosen in zip(identities, self.chosen) if chosen == face), None)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to judge. threshold: the likeness score from which on a face passes; label: its strictness, for reasons and the report."""
+
+    threshold: float
+    label: str = "custom"
+    face: str = "best match"
+    no_face: str = "reject"
+    uncertain: str = "own output"
+    keep_best: int = 0
+    max_score: float = NO_LIMIT
+    strangers: str = "allow"
+
+
+def threshold_of(identity: Identity, strictness: str, custom: float) -> float:
+    """The threshold of a strictness with this identity's recognizer; `custom` counts only for the strictness of that name."""
+    if strictness not in STRICTNESS:
+        raise InputError(f"'{strictness}' is not a strictness; choose {', '.join(STRICTNESS)}.")
+    return custom if strictness == "custom" else getattr(identity.recognizer.info.thresholds, strictness)
+
+
+def measure(pictures: Sequence[Picture], identities: Sequence[Identity], face: str = "best match", thorough: bool = False, tick=lambda: None) -> list[Measured]:
+    """The faces of each picture and how much each is like each identity.
+
+    The search goes on at higher resolution until it has found, for `best match`, a face of every identity that reaches the recognizer's loose
+    threshold; for `largest`, any face; for `every face`, or with `thorough`, all there is. So the result does not depend on the strictness.
+    Raises InputError when the identities come from different recognizers.
+    """
+    recognizer = identities[0].recognizer
+    for identity in identities[1:]:
+        if identity.recognizer.info.fingerprint != recognizer.info.fingerprint:
+            raise InputError(
+                f"{identities[0].name} was measured with {recognizer.info.name} and {identity.name} with {identity.recognizer.info.name}; "
+                "build both with the same recognizer."
+            )
+    loose = recognizer.info.thresholds.loose
+
+    def all_recognized(index: int, faces: tuple[Face, ...]) -> bool:
+        clear = [face for face in faces if doubt(face) is None]
+        return len(clear) >= len(identities) and bool((_scores(clear, identities).max(0) >= loose).all())
+
+    enough = every_look if thorough or face == "every face" else any_face_found if face == "largest" else all_recognized
+    return [Measured(found.faces, _scores(found.faces, identities)) for found in recognizer.faces(pictures, enough, tick)]
+
+
+def _scores(faces: Sequence[Face], identities: Sequence[Identity]) -> np.ndarray:
+    if not faces:
+        return np.zeros((0, len(identities)))
+    embeddings = np.stack([face.embedding for face in faces])
+    return np.stack([identity.score(embeddings) for identity in identities], axis=1).astype(np.float64)
+
+
+def doubt(face: Face) -> str | None:
+    """Why a face cannot be judged, None if it can."""
+    if face.side < SMALLEST_SIDE:
+        return f"the face is {face.side:.0f} px, too small to judge (from {SMALLEST_SIDE} px on)"
+    if face.confidence < LOWEST_CONFIDENCE:
+        return f"the face is hardly recognizable as one (detection {face.confidence:.2f})"
+    if abs(face.yaw) > WIDEST_YAW + YAW_ERROR:
+        return f"the face is turned away by about {abs(face.yaw):.0f} degrees"
+    if face.sharpness < LOWEST_SHARPNESS:
+        return "the face is too blurred to judge"
+    return None
+
+
+def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: Rules, captions: Sequence[str] | None = None) -> list[Judgement]:
+    """A judgement per picture, in order. captions: one per picture; they tell which shots need no face.
+
+    One identity is judged by `rules.face`, several as a cast: all must be there, each by its own face. Raises NoFaceError for a picture without
+    a face when `rules.no_face` is error.
+    """
+    judgements = []
+    for index, one in enumerate(measured):
+        if one.faces:
+            judgement = _judge_cast(one, identities, rules) if len(identities) > 1 or rules.strangers == "reject" else _judge_one(one, rules)
+        elif captions is not None and FACELESS_SHOT.search(captions[index]):
+            judgement = Judgement(NOT_JUDGED, PASSED, None, "no face, and by its caption the shot needs none", one)
+        elif rules.no_face == "error":
+            raise NoFaceError(f"Picture {index + 1} shows no face; set no_face to reject or pass to go on without an error.")
+        else:
+            judgement = Judgement(NO_FACE_VERDICT, PASSED if rules.no_face == "pass" else REJECTED, None, "no face found at any size", one)
+        judgements.append(judgement)
+    return _keep_best(judgements, rules.keep_best)
+
+
+def _judge_one(one: Measured, rules: Rules) -> Judgement:
+    scores = one.scores[:, 0]
+    doubts = [doubt(face) for face in one.faces]
+    if rules.face == "every face":
+        chosen = tuple(range(len(scores)))
+        decisive = int(scores.argmin())
+        sure = [i for i in chosen if doubts[i] is None]
+        failing = min(sure, key=lambda i: scores[i], default=None)
+        if failing is not None and scores[failing] < rules.threshold:
+            decisive = failing
+        elif any(doubts):
+            decisive = next(i for i in chosen if doubts[i])
+        return _verdict(one, rules, float(scores[decisive]), doubts[decisive], chosen)
+    if rules.face == "largest":
+        decisive = max(range(len(scores)), key=lambda i: one.faces[i].area)
+    else:
+        # A clear face that passes stands before a doubtful one that scores higher.
+        decisive = max(range(len(scores)), key=lambda i: (doubts[i] is None and scores[i] >= rules.threshold, scores[i]))
+    return _verdict(one, rules, float(scores[decisive]), doubts[decisive], (decisive,))
+
+
+def _verdict(one: Measured, rules: Rules, score: float, reason_to_doubt: str | None, chosen: tuple[int | None, ...], who: str = "") -> Judgement:
+    if reason_to_doubt:
+        goes = {"own output": ASIDE, "pass": PASSED, "reject": REJECTED}[rules.uncertain]
+        return Judgement(UNCERTAIN_VERDICT, goes, score, f"{who}{reason_to_doubt}; its score {score:.2f} is not relied on", one, chosen)
+    if score < rules.threshold:
+        return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is below {rules.threshold:.2f} ({rules.label})", one, chosen)
+    if NO_LIMIT > rules.max_score < score:
+        return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is above max_score {rules.max_score:.2f}: too close a copy of the reference", one, chosen)
+    return Judgement(PASS, PASSED, score, f"{who}score {score:.2f} reaches {rules.threshold:.2f} ({rules.label})", one, chosen)
+
+
+def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> Judgement:
+    doubts = [doubt(face) for face in one.faces]
+    chosen = assign(one.scores, rules.threshold)
+    missing = [identity.name for identity, face in zip(identities, chosen) if face is None]
+    scores = [float(one.scores[face, person]) for person, face in enumerate(chosen) if face is not None]
+    lowest = min(scores) if scores else None
+    if missing:
+        faces = "1 face" if len(one.faces) == 1 else f"{len(one.faces)} faces"
+        return Judgement(REJECT, REJECTED, lowest, f"{' and '.join(missing)} missing: {faces} for {len(identities)} people", one, chosen)
+    # The person who decides: one who is clearly not there, then one who cannot be judged, then the one who scores lowest.
+    order = sorted(range(len(identities)), key=lambda p: (not (scores[p] < rules.threshold and doubts[chosen[p]] is None), doubts[chosen[p]] is None, scores[p]))
+    person = order[0]
+    judgement = _verdict(one, rules, scores[person], doubts[chosen[person]], chosen, f"{identities[person].name}: ")
+    if judgement.verdict == PASS and NO_LIMIT > rules.max_score < max(scores):
+        person = scores.index(max(scores))
+        judgement = _verdict(one, rules, scores[person], None, chosen, f"{identities[person].name}: ")
+    strangers = [i for i in range(len(one.faces)) if i not in chosen and doubts[i] is None]
+    if judgement.verdict == PASS and rules.strangers == "reject" and strangers:
+        count = "a stranger is" if len(strangers) == 1 else f"{len(strangers)} strangers are"
+        return replace(judgement, verdict=REJECT, goes=REJECTED, reason=f"{count} in the picture")
+    return judgement
+
+
+def assign(scores: np.ndarray, threshold: float) -> tuple[int | None, ...]:
+    """For each identity the face that is taken for it, one to one; None where there are fewer faces than identities.
+
+    scores [faces, identities]. Of all assignments the one in which the most people reach the threshold, and among those the one with the
+    highest sum of scores (Hungarian method, scipy.optimize.linear_sum_assignment).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    # Scores span less than `bonus` over all pairs together, so one more person above the threshold outweighs any sum.
+    bonus = 2 * (np.abs(scores).max(initial=0.0) + 1) * max(scores.shape)
+    faces, people = linear_sum_assignment(scores + bonus * (scores >= threshold), maximize=True)
+    by_person = dict(zip(people.tolist(), faces.tolist()))
+    return tuple(by_person.get(person) for person in range(scores.shape[1]))
+
+
+def _keep_best(judgements: list[Judgement], count: int) -> list[Judgement]:
+    passed = [i for i, judgement in enumerate(judgements) if judgement.verdict == PASS]
+    if count <= 0 or len(passed) <= count:
+        return judgements
+    ranked = sorted(passed, key=lambda i: -judgements[i].score)
+    last = judgements[ranked[count - 1]].score
+    out = list(judgements)
+    for i in ranked[count:]:
+        out[i] = replace(
+            out[i], verdict=REJECT, goes=REJECTED, reason=f"passes with {out[i].score:.2f}, but is not among the best {count} of {len(passed)} (from {last:.2f} on)"
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class MatchRate:
+    """Pictures that pass at standard / pictures made, with its 95% interval. Without a face or too doubtful to judge counts as failing;
+    shots that need no face are left out."""
+
+    passed: int
+    n: int
+
+    @property
+    def rate(self) -> float | None:
+        return self.passed / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's score interval (Wilson 1927) at 95%."""
+        if not self.n:
+            return None
+        z = 1.959964
+        centre = (self.passed + z * z / 2) / (self.n + z * z)
+        half = z / (self.n + z * z) * (self.passed * (self.n - self.passed) / self.n + z * z / 4) ** 0.5
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def match_rate(measured: Sequence[Measured], identities: Sequence[Identity], face: str = "best match", captions: Sequence[str] | None = None) -> MatchRate:
+    """The match rate of pictures, whatever strictness they were gated with."""
+    rules = Rules(threshold_of(identities[0], "standard", 0.0), "standard", face)
+    verdicts = [judgement.verdict for judgement in judge(measured, identities, rules, captions)]
+    return MatchRate(verdicts.count(PASS), len(verdicts) - verdicts.count(NOT_JUDGED))
+
+
+def report(
+    judgements: Sequence[Judgement],
+    identities: Sequence[Identity],
+    rules: Rules,
+    rate: MatchRate,
+    sources: Sequence[dict],
+    notes: Sequence[str] = (),
+) -> dict:
+    """The report that the nodes and the terminal give; report.schema.json beside this file documents it.
+
+    sources: per picture `{"index": i}` or `{"path": ...}`, with `notes` where something had to be mended to read it.
+    """
+    recognizer = identities[0].recognizer
+    thresholds = recognizer.info.thresholds
+    return {
+        "pictures": [{**source, **picture_report(judgement, identities)} for source, judgement in zip(sources, judgements, strict=True)],
+        "match_rate": rate_report(rate),
+        "identities": [identity.name for identity in identities],
+        "recognizer": recognizer_report(recognizer),
+        "thresholds": {
+            "loose": thresholds.loose,
+            "standard": thresholds.standard,
+            "strict": thresholds.strict,
+            "source": thresholds.source,
+            "strictness": rules.label,
+            "applied": round(rules.threshold, 4),
+        },
+        "notes": list(notes),
+    }
+
+
+def picture_report(judgement: Judgement, identities: Sequence[Identity]) -> dict:
+    faces, scores = judgement.measured.faces, judgement.measured.scores
+    euclidean = identities[0].recognizer.info.metric == "euclidean"
+    score = None if judgement.score is None else round(judgement.score, 4)
+    return {
+        "verdict": judgement.verdict,
+        "goes_to": judgement.goes,
+        "score": score,
+        # What the recognizer itself measures: a Euclidean distance with dlib, a cosine with ArcFace.
+        "raw": None if score is None else round(1 - judgement.score, 4) if euclidean else score,
+        "reason": judgement.reason,
+        "faces": [
+            {
+                "box": [round(v, 1) for v in face.box],
+                "score": round(float(scores[i].max()), 4),
+                "scores": {identity.name: round(float(value), 4) for identity, value in zip(identities, scores[i])},
+                "taken_for": judgement.name_of(i, identities),
+                "detection": round(face.confidence, 3),
+                "yaw": round(face.yaw, 1),
+                "sharpness": round(face.sharpness, 4),
+                "doubt": doubt(face),
+            }
+            for i, face in enumerate(faces)
+        ],
+    }
+
+
+def rate_report(rate: MatchRate) -> dict:
+    interval = rate.interval
+    return {
+        "rate": None if rate.rate is None else round(rate.rate, 4),
+        "passed": rate.passed,
+        "n": rate.n,
+        "interval_95": None if interval is None else [round(v, 4) for v in interval],
+        "strictness": "standard",
+    }

@@ -1,0 +1,130 @@
+"""Pictures as the recognizers see them: 8-bit RGB with a content key. Reading files and floats lives here, measuring does not."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError, PictureError
+
+# What a folder is searched for. A file named outright is tried whatever it is called.
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+# A float picture is [0, 1]; decoders overshoot by rounding. Only beyond this is it worth a word in the report.
+RANGE_SLACK = 0.02
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture. `pixels` uint8 [H,W,3] RGB; `notes` what had to be mended to read it; `key` identifies the content."""
+
+    pixels: np.ndarray
+    notes: tuple[str, ...] = ()
+    key: bytes = field(init=False, repr=False)
+
+    def __post_init__(self):
+        digest = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.pixels))
+        object.__setattr__(self, "key", digest.digest())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def from_floats(pixels: np.ndarray) -> Picture:
+    """A Picture from a float array [H,W,C] in 0..1 with 1 to 4 channels (ComfyUI's layout, one frame).
+
+    One channel is repeated and alpha dropped, as the host's own nodes do; NaN becomes 0 and values outside 0..1 are clipped, both said in `notes`. Rounds to the nearest level, so a picture loaded from a file gives the file's own 8-bit values.
+    Raises InputError for another number of dimensions or channels, or an empty side.
+    """
+    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
+        raise InputError(f"A picture must be height x width x 1 to 4 channels, this one has the shape {tuple(pixels.shape)}.")
+    notes = []
+    if pixels.shape[2] != 3:
+        notes.append(f"{pixels.shape[2]} channel{'s' if pixels.shape[2] > 1 else ''} read as RGB")
+        pixels = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
+    low, high = pixels.min(), pixels.max()
+    if not np.isfinite(low) or not np.isfinite(high):
+        notes.append("values that are no number read as 0")
+        pixels = np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0)
+        low, high = pixels.min(), pixels.max()
+    if low < 0 or high > 1:
+        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+            notes.append(f"values from {low:.2f} to {high:.2f} clipped to 0..1")
+        pixels = np.clip(pixels, 0, 1)
+    scaled = pixels * np.float32(255)
+    scaled += np.float32(0.5)
+    return Picture(scaled.astype(np.uint8), tuple(notes))
+
+
+def read_picture(path: Path) -> Picture:
+    """The picture in a file, upright (EXIF), first frame, alpha dropped (all as the host's Load Image reads it). Raises PictureError naming the file and the fault."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path} is empty (0 bytes).")
+        with warnings.catch_warnings():
+            # Pillow warns from 89 and refuses from 179 megapixels; what it still reads is read.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                image = ImageOps.exif_transpose(image)
+                if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+                    # Pillow's own conversion of 16-bit grey clips at 255 instead of scaling.
+                    image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+                return Picture(np.asarray(image.convert("RGB")))
+    except FileNotFoundError:
+        raise PictureError(f"{path} does not exist.") from None
+    except PermissionError:
+        raise PictureError(f"{path} cannot be read: permission denied.") from None
+    except UnidentifiedImageError:
+        raise PictureError(f"{path} is not a picture that can be read, whatever its name says.") from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{path} is larger than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, which is refused as a possible decompression bomb.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow raises any of these on damaged data, each decoder its own.
+        raise PictureError(f"{path} is damaged or cut off ({str(error).rstrip('.')}).") from None
+
+
+def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
+    """The named files, and below the named folders every picture file by name, sorted folder by folder.
+
+    Hidden files and folders are passed over and links to folders are not followed. Raises PictureError for a path that does not exist or a folder
+    that cannot be listed.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _pictures_below(path)
+        elif path.exists():
+            yield path
+        else:
+            raise PictureError(f"{path} does not exist.")
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise PictureError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not entry.is_symlink():
+                yield from _pictures_below(entry)
+        elif entry.suffix.lower() in PICTURE_SUFFIXES:
+            yield entry
+
+
+def small_copy(pixels: np.ndarray, longest: int):
+    """A picture uint8 [H,W,3] as a PIL image at most `longest` pixels wide and high, for previews."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return image
