@@ -234,17 +234,19 @@ def _soften(drawn: np.ndarray, grow: int, feather: int) -> np.ndarray:
     """float32: the edge of a 0/1 mask moved by Euclidean distance (an elliptical kernel of any size at one price), then feathered outwards."""
     import cv2
 
-    if grow < 0:
-        drawn = (cv2.distanceTransform(drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > -grow).astype(np.uint8)
-    if (grow <= 0 and feather == 0) or not drawn.any() or drawn.all():
+    def distance(to: np.ndarray) -> np.ndarray:
+        return cv2.distanceTransform(1 - to, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+    if grow and drawn.any() and not drawn.all():
+        # the transform is exact to 1e-5
+        drawn = (distance(drawn) < grow + 1e-3 if grow > 0 else distance(1 - drawn) > -grow + 1e-3).astype(np.uint8)
+    if not feather or not drawn.any() or drawn.all():
         return drawn.astype(np.float32)
-    distance = cv2.distanceTransform(1 - drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance -= max(grow, 0) + 0.5  # now from the edge, which lies half a pixel before the first pixel outside
-    if feather == 0:
-        return (distance < 0).astype(np.float32)
-    distance /= -feather
-    distance += 1
-    t = np.clip(distance, 0, 1, out=distance)
+    t = distance(drawn)
+    t -= 0.5  # the edge lies half a pixel before the first pixel outside
+    t /= -feather
+    t += 1
+    np.clip(t, 0, 1, out=t)
     return t * t * (3 - 2 * t)  # smoothstep: monotone and flat at both ends
 
 

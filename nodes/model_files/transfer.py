@@ -357,7 +357,7 @@ def _unpack(job: _Job, archive: Path) -> str | None:
     (a link, an absolute path, a drive, '..', a size far beyond the catalogue's) condemns the archive. zipfile itself never yields more bytes than the
     size that was checked here, and raises BadZipFile where the content or its CRC disagrees.
     """
-    wanted = {member.filename: member for member in job.file.members }
+    wanted = {member.filename: member for member in job.file.members if not (job.folder / member.filename).exists()}
     chosen: dict[str, zipfile.ZipInfo] = {}
     workplace = job.folder / f".{job.file.filename}.unpacking"
     shutil.rmtree(workplace, ignore_errors=True)  # left by a run that was killed

@@ -28,6 +28,9 @@ KEYPOINTS = ARCFACE_TEMPLATE / 112  # [5,2] x, y in face sizes: eye, eye, nose, 
 
 GRID = 4
 OUTER = [cell for cell in range(GRID * GRID) if not (0 < cell // GRID < GRID - 1 and 0 < cell % GRID < GRID - 1)]
+# With this order of the outer cells (found by search) a mirrored or turned face passes for nobody: its cosine to each
+# of the eight, itself included, is at most 0.36; in row-major order two people are each other's mirror image at 0.67.
+CELL_ORDER = [9, 6, 4, 10, 3, 5, 2, 8, 11, 0, 7, 1]
 IDENTITIES = 8  # 0..7 are people; the code has 11 rows, the other three are nobody (see `likeness`)
 
 
@@ -38,7 +41,7 @@ def _hadamard12():
     return np.hstack([np.ones((11, 1)), core]).astype(np.float32)
 
 
-CODES = _hadamard12()
+CODES = _hadamard12()[:, CELL_ORDER]
 
 
 def painted_face(identity, size, *, likeness=1.0, noise=0.0, rng=None):
@@ -204,7 +207,8 @@ def _faces(graph, mask, kernels):
         score = graph("Mul", score, _ramp(graph, graph("Abs", graph("Sub", spread, 1.0)), -10.0, 4.0))
     score = graph("Mul", score, _ramp(graph, rim, -40.0, 2.0))
     score = graph("Mul", score, _ramp(graph, size, 1.0, -SMALLEST + 0.5))
-    score = graph("Sub", score, graph("Div", graph("Mul", score, 0.5), graph("Add", size, 1.0)))  # the finer answer wins
+    doubt = graph("Div", graph("Mul", score, 0.5), graph("Add", size, 1.0))  # so that the finer of two levels wins
+    score = graph("Sub", score, doubt)
     return score, graph("Mul", graph("Concat", x, y, size, axis=1), 1 / UNITS)
 
 
@@ -220,17 +224,15 @@ def write_scrfd(path, static_size=None):
     graph, kernels = _Graph(), _moment_kernels()
     corners = np.float32([[-1, 0, 1, 0], [0, -1, 0, 1], [0.5] * 4])  # from x, y, size to the four distances
     points = np.vstack([np.tile(np.eye(2), 5), (KEYPOINTS - 0.5).reshape(1, 10)])
-    outputs = {}
+    counts = {s: f"anchors_{s}" if static_size is None else width // s * (height // s) * len(WINDOWS) for s in STRIDES}
     for stride, mask in zip(STRIDES, _rose_masks(graph, "input.1", 128 / 255, 0.5, (0, 1, 2)), strict=True):
         score, face = _faces(graph, mask, kernels)
-        count = f"anchors_{stride}" if static_size is None else width // stride * (height // stride) * len(WINDOWS)
-        for name, columns in (("score", 1), ("bbox", 4), ("kps", 10)):
-            outputs[f"{name}_{stride}"] = [count, columns]
         graph("Identity", score, into=f"score_{stride}")
         graph("MatMul", face, corners, into=f"bbox_{stride}")
         graph("MatMul", face, points, into=f"kps_{stride}")
-    outputs = {f"{name}_{stride}": outputs[f"{name}_{stride}"] for name in ("score", "bbox", "kps") for stride in STRIDES}
-    return graph.save(path, {"input.1": [1, 3, height, width]}, outputs)
+    return graph.save(path, {"input.1": [1, 3, height, width]}, {
+        f"{name}_{stride}": [counts[stride], columns]
+        for name, columns in (("score", 1), ("bbox", 4), ("kps", 10)) for stride in STRIDES})
 
 
 def write_yunet(path, static_size=(640, 640)):
@@ -244,7 +246,8 @@ def write_yunet(path, static_size=(640, 640)):
     width, height = static_size or ("width", "height")
     graph, kernels = _Graph(), _moment_kernels()
     points = np.vstack([np.tile(np.eye(2), 5), (KEYPOINTS - 0.5).reshape(1, 10)])
-    outputs = {}
+    counts = {s: f"anchors_{s}" if static_size is None else width // s * (height // s) for s in STRIDES}
+    columns = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
     for stride, mask in zip(STRIDES, _rose_masks(graph, "input", 1 / 255, 0.0, (2, 1, 0)), strict=True):
         both, face = _faces(graph, mask, kernels)
         # YuNet has one anchor per cell: the windows' answers, which agree where both score, are averaged by score.
@@ -257,13 +260,10 @@ def write_yunet(path, static_size=(640, 640)):
         log_size = graph("Log", graph("Add", size, 1e-6))
         results = {"cls": score, "obj": score, "bbox": graph("Concat", x, y, log_size, log_size, axis=1),
                    "kps": graph("MatMul", face, points)}
-        for name, columns in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
-            graph("Reshape", results[name], np.int64([1, -1, columns]), into=f"{name}_{stride}")
-            count = f"anchors_{stride}" if static_size is None else width // stride * (height // stride)
-            outputs[f"{name}_{stride}"] = [1, count, columns]
-    outputs = {f"{name}_{stride}": outputs[f"{name}_{stride}"]
-               for name in ("cls", "obj", "bbox", "kps") for stride in STRIDES}
-    return graph.save(path, {"input": [1, 3, height, width]}, outputs)
+        for name, result in results.items():
+            graph("Reshape", result, np.int64([1, -1, columns[name]]), into=f"{name}_{stride}")
+    return graph.save(path, {"input": [1, 3, height, width]}, {
+        f"{name}_{stride}": [1, counts[stride], columns[name]] for name in columns for stride in STRIDES})
 
 
 # ---- recognition, attributes, landmarks ------------------------------------------------------------------------------
@@ -292,11 +292,12 @@ def write_arcface(path, static_batch=False, dims=512, seed=0):
 
 
 def write_genderage(path):
-    """`data` [N,3,96,96], RGB, (v - 127.5) / 128 -> [N,3]: female, male, age / 100 (insightface/model_zoo/attribute.py).
+    """`data` [N,3,96,96], RGB, (v - 127.5) / 128 -> [N,3]: female, male, age / 100.
 
-    Even identities are female, odd ones male; identity i is 20 + 5 * i years old.
+    Layout: insightface/model_zoo/attribute.py; the crop is 1.5 boxes wide.
+    Even identities are female, odd ones male; identity i is about 20 + 5 * i years old.
     """
-    inner = [(1 + cell // GRID) * 6 + 1 + cell % GRID for cell in OUTER]  # the crop is 1.5 faces wide: 6x6 cells
+    inner = [(1 + cell // GRID) * 6 + 1 + cell % GRID for cell in OUTER]  # of the crop's 6x6 cells
     weights = np.zeros((3 * 36, 3))
     for identity in range(IDENTITIES):
         for channel, direction in enumerate(CODE_DIRECTION):
@@ -319,7 +320,7 @@ def _write_landmarks(path, points):
 
 
 def write_2d106(path):
-    """[N,3,192,192] -> [N,212]: 106 x, y in -1..1 of the crop, evenly over the face (insightface/model_zoo/landmark.py)."""
+    """[N,3,192,192] -> [N,212]: 106 points x, y, evenly over the face (insightface/model_zoo/landmark.py)."""
     turn = np.arange(106) * np.pi * (3 - 5**0.5)
     radius = 0.6 * np.sqrt((np.arange(106) + 0.5) / 106)
     return _write_landmarks(path, np.stack([radius * np.cos(turn), radius * np.sin(turn)], 1))
@@ -336,10 +337,10 @@ def write_3d68(path):
 
     jaw = arc((0, -0.3), (0.63, 0.88), 180, 0, 17, 0)
     jaw[:, 2] = -0.31 + 0.7 * np.sin(np.linspace(0, np.pi, 17))
+    brow = np.linspace((-0.47, -0.46, 0.25), (-0.15, -0.46, 0.42), 5)
     bridge = np.linspace((0, -0.32, 0.46), (0, -0.14, 0.6), 4)
     face = np.concatenate([
-        jaw, np.linspace((-0.47, -0.46, 0.25), (-0.15, -0.46, 0.42), 5), np.linspace((0.15, -0.46, 0.42), (0.47, -0.46, 0.25), 5),
-        bridge, np.linspace((-0.14, 0.03, 0.45), (0.14, 0.03, 0.45), 5),
+        jaw, brow, brow[::-1] * (-1, 1, 1), bridge, np.linspace((-0.14, 0.03, 0.45), (0.14, 0.03, 0.45), 5),
         arc((-0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3), arc((0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3),
         arc((0, 0.235), (0.21, 0.065), 180, 510, 12, 0.45), arc((0, 0.235), (0.17, 0.03), 180, 495, 8, 0.45)])
     points = np.zeros((1103, 3))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+# model_files is imported where a pack is looked up: listing the names must stay free (it is asked for at start-up and per link).
 from ...errors import InputError, MissingModelError, MissingPackageError
-from ...model_files import CATALOGUE, missing_sentence
 
 PACKS_FOLDER = Path("insightface") / "models"
 AUTO = "auto"
@@ -115,6 +115,8 @@ def describe(name: str, models_dir: Path | None, commercial_only: bool = False) 
 
 
 def _automatic(models_dir: Path | None) -> RecognizerInfo:
+    from ...model_files import CATALOGUE
+
     if models_dir is not None and CATALOGUE["auraface"].present(models_dir):
         return _pack("auraface", models_dir, commercial_only=True)
     if dlib_installed():
@@ -155,6 +157,8 @@ def _dlib() -> RecognizerInfo:
 
 
 def _pack(name: str, models_dir: Path | None, commercial_only: bool) -> RecognizerInfo:
+    from ...model_files import CATALOGUE, missing_sentence
+
     if models_dir is None:
         raise MissingModelError(f"The recognizer {name} needs ComfyUI's models folder; name it with --models-dir or the variable COMFYUI_ROOT.")
     # The combo offers plain folder names; a path in a workflow's value must not lead out of the packs folder.

@@ -93,12 +93,13 @@ class ScrfdDetector(Detector):
 
 
 class YunetDetector(Detector):
-    """YuNet through OpenCV's FaceDetectorYN (Wu et al. 2023): eyes, nose tip and mouth corners in ArcFace's order once sorted by side."""
+    """YuNet through OpenCV's FaceDetectorYN (Wu et al. 2023)."""
 
+    # The published 2023mar file is exported for 640x640; OpenCV 5 holds to that, OpenCV 4 takes any size. So it always gets a square of that side.
     overview_side = 640
-    tile_side = 1280
+    tile_side = 640
     smallest = 16
-    # OpenCV's own sample settings (opencv_zoo/models/face_detection_yunet/demo.py) but for the score, which is ours everywhere.
+    # OpenCV's own settings (opencv_zoo, models/face_detection_yunet/demo.py) but for the score, whose limit is 0.5 everywhere here.
     nms_threshold = 0.3
     score_threshold = 0.5
     most_candidates = 5000
@@ -106,19 +107,25 @@ class YunetDetector(Detector):
     def __init__(self, path: Path):
         import cv2
 
+        side = self.overview_side
         try:
             # The file is read here: OpenCV opens paths with non-ASCII characters wrongly on Windows.
             model = np.fromfile(path, dtype=np.uint8)
-            self._model = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), self.score_threshold, self.nms_threshold, self.most_candidates)
+            self._model = cv2.FaceDetectorYN.create(
+                "onnx", model, np.empty(0, np.uint8), (side, side), self.score_threshold, self.nms_threshold, self.most_candidates
+            )
         except cv2.error as error:
             raise MissingModelError(f"{path} is not a YuNet model that OpenCV can read ({error.err}); delete it and get it again.") from None
 
     def find(self, pixels):
-        height, width = pixels.shape[:2]
-        self._model.setInputSize((width, height))
-        _, rows = self._model.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        square = np.zeros((self.tile_side, self.tile_side, 3), np.uint8)
+        square[: pixels.shape[0], : pixels.shape[1]] = pixels[..., ::-1]
+        _, rows = self._model.detect(square)
         if rows is None:
             return []
-        # A row: x, y, width, height, then five points (x, y), then the score. YuNet names the points by the person's side: its right eye, which
-        # comes first, is the image-left one, as in ArcFace's template.
-        return [Detection((row[0], row[1], row[0] + row[2], row[1] + row[3]), float(row[14]), row[4:14].reshape(5, 2).copy()) for row in rows.astype(np.float32)]
+        # A row: x, y, width, height, then five points (x, y), then the score. YuNet names the points by the person's own side: the right eye,
+        # which comes first, is the image-left one, so the order is that of ArcFace's template.
+        return [
+            Detection((float(row[0]), float(row[1]), float(row[0] + row[2]), float(row[1] + row[3])), float(row[14]), row[4:14].reshape(5, 2).copy())
+            for row in rows.astype(np.float32)
+        ]
