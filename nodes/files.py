@@ -28,8 +28,9 @@ def write_new(path: Path, content: bytes) -> Path:
     return target
 
 
-_REFUSED = re.compile(r'[<>:"|?*\x00-\x1f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+# What Windows does not take in a name, and its device names.
+_REFUSED = r'[<>:"|?*\x00-\x1f]'
+_RESERVED = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
 
 
 def checked_name(name: str, suffix: str = "") -> Path:
@@ -43,7 +44,7 @@ def checked_name(name: str, suffix: str = "") -> Path:
         not parts
         or PurePosixPath(text).is_absolute()
         or PureWindowsPath(text).anchor
-        or any(part == ".." or _REFUSED.search(part) or _RESERVED.fullmatch(part) or part != part.strip(" ") or part.endswith(".") for part in parts)
+        or any(part == ".." or re.search(_REFUSED, part) or re.fullmatch(_RESERVED, part) or part != part.strip(" ") or part.endswith(".") for part in parts)
     )
     if refused:
         raise InputError(f"'{name}' cannot be a file name here; use letters, digits, spaces, - and _, with / for a sub-folder.")

@@ -5,7 +5,6 @@ The engine never imports this; a room's nodes.py does.
 
 import json
 import logging
-import os
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,11 +19,11 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from .errors import InputError
 from .pictures import Picture, from_floats, small_copy
+from .variables import COMMERCIAL_VARIABLE, switched_on
 
 log = logging.getLogger("likeness")
 
 IDENTITIES = "likeness_identities"
-COMMERCIAL_VARIABLE = "LIKENESS_COMMERCIAL_ONLY"
 COMMERCIAL_SETTING = "Likeness.CommercialUseOnly"
 
 # Pictures shown in a node, and how large: a look at the verdicts, not the pictures themselves.
@@ -141,7 +140,7 @@ def commercial_only() -> bool:
 
     The setting can be changed by anyone who reaches the host; the variable, where it is set to 1, cannot be undone by it.
     """
-    if os.environ.get(COMMERCIAL_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
+    if switched_on(COMMERCIAL_VARIABLE):
         return True
     users = Path(folder_paths.get_user_directory())
     for settings in (users / "default" / "comfy.settings.json", *users.glob("*/comfy.settings.json")):

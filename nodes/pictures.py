@@ -16,7 +16,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", 
 RANGE_SLACK = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """One picture. `pixels` uint8 [H,W,3] RGB; `notes` what had to be mended to read it; `key` identifies the content."""
 

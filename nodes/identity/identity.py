@@ -32,7 +32,7 @@ PORTRAIT_MARGIN = 1.5
 PORTRAIT_SIDE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """One reference picture. index: its place among the pictures given; flags: what is wrong with it; agreement: its score against the
     template of the others (leave-one-out), None for a single reference."""
@@ -43,7 +43,7 @@ class Reference:
     agreement: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identity:
     """One person. combine: how several references make one score; portrait: uint8 [H,W,3], the best reference around the face;
     warnings: one sentence each, for the report; faceless: the pictures given in which no face was found."""

@@ -384,8 +384,8 @@ class _Judged:
         overlays = [drawing.overlay(picture.pixels, judgement, identities) for picture, judgement in zip(pictures, judgements)]
         self.overlays = frames.like([host.to_image(picture) for picture in overlays])
         self.plot = host.to_image(drawing.plot(judgements, identities, rules))
-        sources = [{"index": i} | ({"notes": list(picture.notes)} if picture.notes else {}) for i, picture in enumerate(pictures)]
-        self.report = _json(scoring.report(judgements, identities, rules, rate, sources, _clashes(identities[0].recognizer)))
+        told = [{"index": i, **scoring.picture_report(judgement, identities)} for i, judgement in enumerate(judgements)]
+        self.report = _json(scoring.report(told, identities, rules, rate, _clashes(identities[0].recognizer) + _reading_notes(pictures)))
         self.ui = host.previews(overlays)
 
 

@@ -39,13 +39,12 @@ YAW_ERROR = 10.0
 LOWEST_SHARPNESS = 0.015
 
 # A caption with one of these asks for a picture in which no face is to be expected.
-FACELESS_SHOT = re.compile(
-    r"\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b",
-    re.IGNORECASE,
+FACELESS_SHOT = (
+    r"(?i)\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b"
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """The faces of one picture and their likeness scores float64 [faces, identities]."""
 
@@ -53,7 +52,7 @@ class Measured:
     scores: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """What is said of one picture.
 
@@ -150,7 +149,7 @@ def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: R
     for index, one in enumerate(measured):
         if one.faces:
             judgement = _judge_cast(one, identities, rules) if len(identities) > 1 or rules.strangers == "reject" else _judge_one(one, rules)
-        elif captions is not None and FACELESS_SHOT.search(captions[index]):
+        elif captions is not None and re.search(FACELESS_SHOT, captions[index]):
             judgement = Judgement(NOT_JUDGED, PASSED, None, "no face, and by its caption the shot needs none", one)
         elif rules.no_face == "error":
             raise NoFaceError(f"Picture {index + 1} shows no face; set no_face to reject or pass to go on without an error.")
@@ -252,6 +251,9 @@ class MatchRate:
     passed: int
     n: int
 
+    def __add__(self, other: "MatchRate") -> "MatchRate":
+        return MatchRate(self.passed + other.passed, self.n + other.n)
+
     @property
     def rate(self) -> float | None:
         return self.passed / self.n if self.n else None
@@ -274,22 +276,15 @@ def match_rate(measured: Sequence[Measured], identities: Sequence[Identity], fac
     return MatchRate(verdicts.count(PASS), len(verdicts) - verdicts.count(NOT_JUDGED))
 
 
-def report(
-    judgements: Sequence[Judgement],
-    identities: Sequence[Identity],
-    rules: Rules,
-    rate: MatchRate,
-    sources: Sequence[dict],
-    notes: Sequence[str] = (),
-) -> dict:
+def report(pictures: Sequence[dict], identities: Sequence[Identity], rules: Rules, rate: MatchRate, notes: Sequence[str] = ()) -> dict:
     """The report that the nodes and the terminal give; report.schema.json beside this file documents it.
 
-    sources: per picture `{"index": i}` or `{"path": ...}`, with `notes` where something had to be mended to read it.
+    pictures: per picture `{"index": i}` or `{"path": ...}` together with its `picture_report`.
     """
     recognizer = identities[0].recognizer
     thresholds = recognizer.info.thresholds
     return {
-        "pictures": [{**source, **picture_report(judgement, identities)} for source, judgement in zip(sources, judgements, strict=True)],
+        "pictures": list(pictures),
         "match_rate": rate_report(rate),
         "identities": [identity.name for identity in identities],
         "recognizer": recognizer_report(recognizer),

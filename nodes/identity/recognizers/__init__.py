@@ -29,7 +29,7 @@ CUDA_MEMORY_LIMIT = 2 << 30
 REMEMBERED_PICTURES = 8192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """The faces of one picture, in the order found. counts: how many were known after each look; complete: the finest look was taken."""
 
@@ -53,12 +53,14 @@ def every_look(index: int, faces: tuple[Face, ...]) -> bool:
 class Recognizer:
     """Finds and embeds the faces of pictures with one detector and one embedder.
 
-    info: what is known of it; device: auto, cpu, cuda or coreml. Results are remembered by picture content, so asking again costs nothing.
+    info: what is known of it; device: auto, cpu, cuda or coreml. Results are remembered by picture content, so asking again costs nothing;
+    remembered: for how many pictures.
     """
 
     def __init__(self, info: RecognizerInfo, device: str = "auto"):
         self.info = info
         self.device = device
+        self.remembered = REMEMBERED_PICTURES
         self._models: tuple[Detector, Embedder] | None = None
         self._memory: OrderedDict[bytes, Found] = OrderedDict()
         self._lock = threading.RLock()
@@ -123,7 +125,7 @@ class Recognizer:
     def _remember(self, key: bytes, found: Found) -> None:
         self._memory[key] = found
         self._memory.move_to_end(key)
-        while len(self._memory) > REMEMBERED_PICTURES:
+        while len(self._memory) > self.remembered:
             self._memory.popitem(last=False)
 
     def score(self, embeddings: np.ndarray, template: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from .faces import Detection, align
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crop:
     """An aligned face: `pixels` uint8 [S,S,3] RGB as the network wants it, `keypoints` float32 [5,2] or [3,2] in the picture."""
 

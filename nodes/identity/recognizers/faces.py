@@ -19,7 +19,7 @@ NOSE_BASE_DEPTH = 0.376
 SAME_FACE_IOU = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """A face that a detector found.
 
@@ -41,7 +41,7 @@ class Detection:
         return max(0.0, self.box[2] - self.box[0]) * max(0.0, self.box[3] - self.box[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face(Detection):
     """A detected face with its embedding.
 
