@@ -33,6 +33,7 @@ everyone = pytest.mark.parametrize("person", PEOPLE)
 
 # A frontal face by MediaPipe's canonical model, 40 pixels between the eyes.
 FRONT = np.array([(80, 80), (120, 80), (100, 103), (84, 124), (116, 124)], float)
+TURNED = np.add(FRONT, [(0, 0), (0, 0), (-14, 0), (-3, 0), (-3, 0)])
 FRONT_BOX = (50, 45, 150, 155)
 
 
@@ -116,17 +117,18 @@ def test_a_box_without_landmarks_gives_an_upright_face_in_it():
 
 
 def test_eyes_that_fall_together_are_not_believed():
-    assert np.array_equal(draw(keypoints=np.full((5, 2), 90.0)), draw(keypoints=None))
+    for second in ((100, 80), (100, 81)):
+        assert np.array_equal(draw(keypoints=[(100, 80), second, *FRONT[2:]]), draw(keypoints=None))
 
 
 # The pose
 
 
 def test_the_mask_turns_with_the_picture():
-    upright = draw(shape=(200, 200))
+    upright = draw(shape=(200, 200), keypoints=TURNED)
     centre = 99.5
     for turns in (1, 2, 3):
-        points, box = FRONT - centre, np.reshape(FRONT_BOX, (2, 2)) - centre
+        points, box = TURNED - centre, np.reshape(FRONT_BOX, (2, 2)) - centre
         for _ in range(turns):  # np.rot90: (x, y) goes to (y, -x)
             points, box = points[:, ::-1] * (1, -1), box[:, ::-1] * (1, -1)
         points, box = points + centre, box + centre
@@ -146,10 +148,15 @@ def test_a_mirrored_face_has_the_mirrored_mask():
 
 
 def test_a_turned_head_lies_behind_its_face():
-    turned = np.add(FRONT, [(0, 0), (0, 0), (-14, 0), (-3, 0), (-3, 0)])
     for area in masks.AREAS:
-        columns = [np.nonzero(draw(area, keypoints=points, shape=(400, 400)))[1].mean() for points in (FRONT, turned)]
+        columns = [np.nonzero(draw(area, keypoints=points, shape=(400, 400)))[1].mean() for points in (FRONT, TURNED)]
         assert columns[1] > columns[0] + 5
+
+
+def test_the_chin_lies_where_the_mouth_points():
+    leaning = np.add(FRONT, [(0, 0), (0, 0), (0, 0), (14, 0), (14, 0)])
+    chins = [np.argwhere(draw(keypoints=points))[-100:, 1].mean() for points in (FRONT, leaning)]
+    assert chins[1] > chins[0] + 5
 
 
 def test_one_misleading_measure_does_not_change_the_size():
@@ -188,6 +195,8 @@ def test_the_feather_keeps_the_area_whole_falls_steadily_and_ends_at_its_width(g
     assert (soft[border] > 0).all() and (soft[border] < 1).all()
     order = np.argsort(distance[border])
     assert (np.diff(soft[border][order]) <= 1e-6).all()
+    if feather > 9:  # no crease where it begins and ends
+        assert soft[distance <= feather / 4].min() > 0.84 and soft[distance >= feather * 3 / 4 + 0.5].max() < 0.16
 
 
 def test_inverting_gives_one_minus_the_mask():
@@ -373,8 +382,14 @@ def test_of_two_people_whose_hair_touches_each_gets_the_own_hair_and_face():
 
 def test_hair_that_hangs_on_nobody_here_is_left_out():
     classes = segmentation((300, 120))
-    cv2.circle(classes, (420, 60), 12, masks.HAIR, -1)
-    assert segmented(classes, (300, 120)).mask[60, 420] == 0
+    cv2.circle(classes, (395, 120), 8, masks.HAIR, -1)
+    assert segmented(classes, (300, 120)).mask[120, 395] == 0
+
+
+def test_a_picture_filled_by_the_head_shows_its_background_too():
+    classes = segmentation((300, 120))[30:200, 235:365]
+    result = segmented(classes, (65, 90))
+    assert np.array_equal(result.mask > 0, np.isin(classes, (masks.HAIR, masks.FACE_SKIN, 5)))
 
 
 def test_where_the_segmentation_misses_the_face_the_proportions_draw_and_say_so():
@@ -525,6 +540,12 @@ def test_the_landmarker_finds_no_face_where_there_is_none_and_no_neighbours_face
     assert masks.mediapipe_mesh(photograph(), (560, 560, 660, 660), models) is None
     beside = np.add(PEOPLE["eyes shut"][0], (-100, 0, -100, 0))
     assert masks.mediapipe_mesh(photograph(), beside, models) is None
+
+
+def test_a_box_outside_the_picture_or_a_picture_of_a_pixel_shows_mediapipe_nothing(models):
+    for run in (masks.mediapipe_mesh, masks.mediapipe_classes):
+        assert run(np.zeros((60, 90, 3), np.uint8), (500, 500, 540, 540), models) is None
+        assert run(np.zeros((1, 1, 3), np.uint8), (0, 0, 1, 1), models) is None
 
 
 @pytest.mark.insightface

@@ -53,6 +53,7 @@ MAX_SIN_YAW = 0.8  # beyond 53 degrees so few points no longer tell the angle
 HAIR, FACE_SKIN = 1, 3  # selfie_multiclass_256x256: 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others (accessories)
 MESH_IOU = 0.3  # a mesh belongs to a box when they overlap by more than this; two people's do not
 CROP_SIDE = 512  # MediaPipe's models look at 128 to 256 pixels
+LEAST_CROP = 8  # on one pixel's width the segmenter of mediapipe 0.10.35 ends the process (seen); below 8 nothing is to be seen anyway
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,8 @@ def mediapipe_mesh(picture: np.ndarray, box, models_dir) -> np.ndarray | None:
 def mediapipe_classes(picture: np.ndarray, box, models_dir) -> np.ndarray | None:
     """The class of each pixel around `box` (see HAIR, FACE_SKIN), uint8 [H,W], 0 farther away, by MediaPipe's ImageSegmenter; picture uint8 RGB [H,W,3].
 
-    None where the package or models_dir/mediapipe/selfie_multiclass_256x256.tflite is missing. Raises MissingModelError for a file that it cannot load.
+    None where the package or models_dir/mediapipe/selfie_multiclass_256x256.tflite is missing, or the box is outside the picture.
+    Raises MissingModelError for a file that MediaPipe cannot load.
     """
     import cv2
 
@@ -353,8 +355,8 @@ _tasks_lock = threading.Lock()
 
 
 def _run(task: str, model: Path, picture: np.ndarray):
-    """The result of a MediaPipe vision task, made once per model file; None where package or file is missing."""
-    if not model.is_file() or not _mediapipe_is_here():
+    """The result of a MediaPipe vision task, made once per model file; None where package, file or anything to see is missing."""
+    if not model.is_file() or not _mediapipe_is_here() or min(picture.shape[:2]) < LEAST_CROP:
         return None
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision

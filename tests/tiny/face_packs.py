@@ -84,8 +84,9 @@ def background(width, height, kind="gray", seed=0):
     picture = np.zeros((height, width, 3), np.float32)
     for knots in (3, 9, 33, 129):  # octaves, each with half the contrast of the one before
         light, tint = rng.uniform(-1, 1, (knots, knots, 1)), rng.uniform(-1, 1, (knots, knots, 3))
-        colours = (light + 0.4 * tint).astype(np.float32) * 200 / knots**0.5
-        picture += np.einsum("hk,klc,wl->hwc", stretch(height, knots), colours, stretch(width, knots), optimize=True)
+        colours = (light + 0.25 * tint).astype(np.float32) * 200 / knots**0.5
+        rows = np.tensordot(stretch(height, knots), colours, 1)
+        picture += stretch(width, knots) @ rows
     return np.clip(128 + picture, 0, 255).astype(np.uint8)
 
 
@@ -218,7 +219,8 @@ def write_scrfd(path, static_size=None):
     Input `input.1` [1,3,H,W], RGB, (v - 127.5) / 128. With N = H/s * W/s * 2, row by row, both anchors of a cell
     adjacent: scores [N,1] 0..1, boxes [N,4] (left, top, right, bottom from the anchor) and keypoints [N,10] (x, y from
     the anchor), both in strides. The anchor is the cell's top left corner (insightface/model_zoo/scrfd.py).
-    static_size: (width, height) where the exporter fixed them. Finds faces of 16 to 580 px of what it is given.
+    static_size: (width, height) where the exporter fixed them. Finds faces of 16 to 580 px of what it is given; faces
+    that touch, from 33 px.
     """
     width, height = static_size or ("width", "height")
     graph, kernels = _Graph(), _moment_kernels()
@@ -295,19 +297,19 @@ def write_genderage(path):
     """`data` [N,3,96,96], RGB, (v - 127.5) / 128 -> [N,3]: female, male, age / 100.
 
     Layout: insightface/model_zoo/attribute.py; the crop is 1.5 boxes wide.
-    Even identities are female, odd ones male; identity i is about 20 + 5 * i years old.
+    Even identities are female, odd ones male; identity i is 20 + 5 * i years old, give or take 3.
     """
     inner = [(1 + cell // GRID) * 6 + 1 + cell % GRID for cell in OUTER]  # of the crop's 6x6 cells
-    weights = np.zeros((3 * 36, 3))
+    weights, mean_age = np.zeros((3 * 36, 3)), 20 + 5 * (IDENTITIES - 1) / 2
     for identity in range(IDENTITIES):
         for channel, direction in enumerate(CODE_DIRECTION):
             answer = CODES[identity] * direction / (len(OUTER) * np.square(CODE_DIRECTION).sum() * CODE_AMPLITUDE / 128)
             rows = channel * 36 + np.array(inner)
             weights[rows, identity % 2] += answer
-            weights[rows, 2] += answer * (20 + 5 * identity) / 100
+            weights[rows, 2] += answer * (20 + 5 * identity - mean_age) / 100
     graph = _Graph()
     pooled = graph("AveragePool", "data", kernel_shape=[16, 16], strides=[16, 16])
-    graph("Gemm", graph("Flatten", pooled), weights, into="fc1")
+    graph("Gemm", graph("Flatten", pooled), weights, np.array([0, 0, mean_age / 100]), into="fc1")
     return graph.save(path, {"data": ["batch", 3, 96, 96]}, {"fc1": ["batch", 3]})
 
 
