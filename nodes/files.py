@@ -2,9 +2,11 @@
 
 import os
 import re
+import uuid
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .errors import InputError
+
 
 def write_new(path: Path, content: bytes) -> Path:
     """Write a file that did not exist before, whole or not at all; where the name is taken `_00002` and so on is added. Returns its path."""
@@ -17,7 +19,8 @@ def write_new(path: Path, content: bytes) -> Path:
             break
         except FileExistsError:
             number += 1
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    # A name of its own length: where the target's just fits the file system, one made from it would not.
+    part = target.with_name(f"{uuid.uuid4().hex}.part")
     try:
         part.write_bytes(content)
         os.replace(part, target)
@@ -28,9 +31,9 @@ def write_new(path: Path, content: bytes) -> Path:
     return target
 
 
-# What Windows does not take in a name, and its device names.
-_REFUSED = r'[<>:"|?*\x00-\x1f]'
-_RESERVED = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
+# What Windows does not take in a name, and its device names; lone surrogates are no text that a file system could store.
+_REFUSED = r'[<>:"|?*\x00-\x1f\ud800-\udfff]'
+_RESERVED = r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?"
 
 
 def checked_name(name: str, suffix: str = "") -> Path:

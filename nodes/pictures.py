@@ -38,7 +38,8 @@ class Picture:
 def from_floats(pixels: np.ndarray) -> Picture:
     """A Picture from a float array [H,W,C] in 0..1 with 1 to 4 channels (ComfyUI's layout, one frame).
 
-    One channel is repeated and alpha dropped, as the host's own nodes do; NaN becomes 0 and values outside 0..1 are clipped, both said in `notes`. Rounds to the nearest level, so a picture loaded from a file gives the file's own 8-bit values.
+    One channel is repeated and alpha dropped, as the host's own nodes do; NaN becomes 0 and values outside 0..1 are clipped, both said in `notes`.
+    Rounds to the nearest level, so a picture loaded from a file gives the file's own 8-bit values.
     Raises InputError for another number of dimensions or channels, or an empty side.
     """
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
@@ -49,7 +50,7 @@ def from_floats(pixels: np.ndarray) -> Picture:
         pixels = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
     low, high = pixels.min(), pixels.max()
     if not np.isfinite(low) or not np.isfinite(high):
-        notes.append("values that are no number read as 0")
+        notes.append("values that are no finite number read as 0 or 1")
         pixels = np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0)
         low, high = pixels.min(), pixels.max()
     if low < 0 or high > 1:
@@ -86,8 +87,10 @@ def read_picture(path: Path) -> Picture:
         raise PictureError(f"{path} is not a picture that can be read, whatever its name says.") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{path} is larger than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, which is refused as a possible decompression bomb.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow raises any of these on damaged data, each decoder its own.
+    except PictureError:
+        raise
+    except Exception as error:
+        # On damaged data each of Pillow's decoders raises its own: OSError, SyntaxError, ValueError, RuntimeError, struct.error and more.
         raise PictureError(f"{path} is damaged or cut off ({str(error).rstrip('.')}).") from None
 
 
@@ -98,23 +101,23 @@ def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
     that cannot be listed.
     """
     for path in paths:
-        if path.is_dir():
-            yield from _pictures_below(path)
-        elif path.exists():
-            yield path
-        else:
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:
+            raise PictureError(f"{path} cannot be read ({error.strerror}).") from None
+        if not exists:
             raise PictureError(f"{path} does not exist.")
+        yield from _pictures_below(path) if is_folder else (path,)
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        # A folder that may be listed but not entered refuses only the second question.
+        entries = [(entry, entry.is_dir()) for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     except OSError as error:
         raise PictureError(f"The folder {folder} cannot be read ({error.strerror}).") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
+    for entry, is_folder in entries:
+        if is_folder:
             if not entry.is_symlink():
                 yield from _pictures_below(entry)
         elif entry.suffix.lower() in PICTURE_SUFFIXES:

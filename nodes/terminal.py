@@ -5,12 +5,14 @@ Exit status: 0 all passed, 1 something did not pass, 2 wrong use or unreadable i
 
 import argparse
 import json
+import math
 import os
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from . import model_files
@@ -28,15 +30,22 @@ OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
 CHUNK_PICTURES = 16
 CHUNK_BYTES = 256 << 20
 
+NAMED_STRICTNESS = tuple(name for name in scoring.STRICTNESS if name != "custom")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command with these arguments (default: the process's) and return its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that the console's encoding lacks must not end the run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except LikenessError as error:
-        print(f"likeness: {error}", file=sys.stderr)
+        print(f"likeness: {_one_line(error)}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
         # The reader (head, less) went away; nothing is left to say, and Python must not complain about it at exit.
@@ -117,7 +126,7 @@ def _score(options) -> int:
             write.picture(entry)
             score = "     " if entry["score"] is None else f"{entry['score']:5.2f}"
             why = "" if entry["verdict"] == scoring.PASS else f"  {entry['reason']}"
-            step(f"{entry['verdict']:<{width}} {score}  {entry['path']}{why}", table)
+            step(_one_line(f"{entry['verdict']:<{width}} {score}  {entry['path']}{why}"), table)
         write.end(scoring.report([], [identity], rules, rate))
     print(_summary(counts, rate, identity, rules), file=table)
     if counts["unreadable"]:
@@ -151,10 +160,15 @@ def _opener(options):
 
 
 def _rules(options, identity: Identity) -> scoring.Rules:
-    try:
-        return scoring.Rules(float(options.strictness), "custom", options.face)
-    except ValueError:
+    if options.strictness in NAMED_STRICTNESS:
         return scoring.Rules(scoring.threshold_of(identity, options.strictness, 0.0), options.strictness, options.face)
+    try:
+        threshold = float(options.strictness)
+    except ValueError:
+        threshold = math.nan
+    if not -1 <= threshold <= 1:
+        raise InputError(f"'{options.strictness}' is not a strictness; choose {', '.join(NAMED_STRICTNESS)}, or a likeness score from -1 to 1.")
+    return scoring.Rules(threshold, "custom", options.face)
 
 
 def _entries(files: list[Path], options, identity: Identity, rules: scoring.Rules) -> Iterator[tuple[dict, scoring.MatchRate]]:
@@ -187,6 +201,11 @@ def _chunks(files: Iterable[Path]) -> Iterator[list[tuple[Path, Picture | Likene
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _one_line(text: object) -> str:
+    """Text with control characters, line breaks and lone surrogates as escapes: a file name may have them, and they would break or steer a terminal."""
+    return "".join(letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in str(text))
 
 
 def _unreadable(path: Path, error: LikenessError) -> dict:
@@ -222,14 +241,15 @@ class _ReportWriter:
         if self._stream is None:
             return
         self._stream.write('{"pictures": [\n' if self._first else ",\n")
-        self._stream.write(json.dumps(entry, ensure_ascii=False))
+        # ASCII, so that it is the same in every encoding of standard output, and file names that are no text survive.
+        self._stream.write(json.dumps(entry))
         self._first = False
 
     def end(self, rest: dict) -> None:
         if self._stream is None:
             return
         rest = {key: value for key, value in rest.items() if key != "pictures"}
-        self._stream.write("\n], " + json.dumps(rest, ensure_ascii=False, indent=1)[1:].lstrip() + "\n")
+        self._stream.write("\n], " + json.dumps(rest, indent=1)[1:].lstrip() + "\n")
 
 
 @contextmanager
@@ -246,6 +266,8 @@ def _report_file(name: str | None):
         if target.exists():
             raise InputError(f"{target} has appeared meanwhile and is not overwritten; the report is in {part}.")
         part.rename(target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise InputError(f"The report cannot be written to {target} ({error.strerror}).") from None
 

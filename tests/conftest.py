@@ -1,7 +1,7 @@
 """Test harness: the repository root is a ComfyUI pack, so pytest must never import its `__init__.py` or put the root on sys.path.
 
-Host-free tests import `character_likeness.nodes...` straight from the working tree. Tests marked `host` get a running ComfyUI through the
-fixtures of tests/host/conftest.py, tests marked `browser` an editor through tests/browser/conftest.py.
+Host-free tests import `character_likeness.nodes...` straight from the working tree. Tests marked `host` get a running ComfyUI by the fixture
+`comfy`, tests marked `browser` an editor on it by tests/browser/editor.py.
 """
 
 import importlib.util
@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+
+from tests.browser.editor import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "character_likeness"
@@ -49,7 +51,7 @@ def pytest_collection_modifyitems(config, items):
         "torch": _absent("torch"),
         "host": _absent("torch") or (None if comfyui_root() else "no ComfyUI at COMFYUI_ROOT or ~/comfy/ComfyUI"),
     }
-    missing["browser"] = missing["host"] or _absent("playwright")
+    missing["browser"] = missing["host"] or _absent("playwright") or (None if chromium() else "no Chromium at /usr/bin/chromium or CHROMIUM")
     for item in items:
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):
@@ -67,3 +69,80 @@ def package_file(package: str, *parts: str) -> Path:
     if spec is None:
         pytest.skip(f"not installed: {package}")
     return Path(spec.origin).parent.joinpath(*parts)
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """One running ComfyUI for all host and browser tests (tests/host/comfy.py)."""
+    from tests.host.comfy import Comfy
+
+    host = Comfy(comfyui_root(), ROOT, tmp_path_factory.mktemp("comfy"))
+    yield host
+    host.stop()
+
+
+# --- the photographs and recognizers that several rooms are tested with; what they find is remembered for the whole session ---
+
+
+@pytest.fixture(scope="session")
+def dlib_recognizer():
+    from character_likeness.nodes.identity.recognizers import open_recognizer
+
+    return open_recognizer("dlib")
+
+
+@pytest.fixture(scope="session")
+def group():
+    """Six people in one photograph, 1280x886."""
+    from character_likeness.nodes.pictures import read_picture
+
+    return read_picture(package_file("insightface", "data", "images", "t1.jpg"))
+
+
+@pytest.fixture(scope="session")
+def people(group, dlib_recognizer):
+    """Each of the six alone, from left to right."""
+    from character_likeness.nodes.demo import people
+
+    return people(group, dlib_recognizer)
+
+
+@pytest.fixture(scope="session")
+def variants(people):
+    """For each of the six the picture as it is, mirrored, blurred, darkened, badly compressed and made small."""
+    from character_likeness.nodes.demo import altered
+
+    return [{"as it is": person, **altered(person)} for person in people]
+
+
+@pytest.fixture(scope="session")
+def identities(people, dlib_recognizer):
+    """The six people, each from one reference."""
+    from character_likeness.nodes.identity.identity import build_identity
+
+    return [build_identity([person], dlib_recognizer, f"person {i}") for i, person in enumerate(people, 1)]
+
+
+@pytest.fixture(scope="session")
+def face_packs():
+    """tests/tiny/face_packs.py: painted faces, and models that know them."""
+    spec = importlib.util.spec_from_file_location("face_packs", ROOT / "tests" / "tiny" / "face_packs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory, face_packs):
+    """A models folder with the packs buffalo_l, antelopev2 and auraface."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in face_packs.PACKS:
+        face_packs.write_pack(folder / "insightface" / "models" / name, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def buffalo(models_dir):
+    from character_likeness.nodes.identity.recognizers import open_recognizer
+
+    return open_recognizer("buffalo_l", models_dir)

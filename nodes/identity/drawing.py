@@ -19,8 +19,10 @@ INK, PAPER, RULE = "#1F2328", "#FFFFFF", "#D0D7DE"
 REFERENCE_SIDE = 640
 LABEL_SIZE = 17
 SMALLEST_LABEL = 11
+# A longer name is cut, so that the score after it stays in the picture.
+NAME_SHARE = 0.4
 
-# Pillow's own font has Latin letters only; the first of these that the system has writes the rest.
+# Pillow's own font has no letters beyond ASCII, not even accented ones; the first of these that the system has writes such texts.
 WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf")
 
 
@@ -36,7 +38,7 @@ def _font(size: int, wide: bool = False):
 
 
 def _font_for(text: str, size: int):
-    return _font(size, any(ord(letter) > 0x24F for letter in text))
+    return _font(size, not text.isascii())
 
 
 def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Identity]) -> np.ndarray:
@@ -52,7 +54,8 @@ def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Ident
         shade = colour if name else STRANGER
         draw.rectangle(face.box, outline=shade, width=line if name else max(1, line // 2))
         score = judgement.measured.scores[i].max()
-        _label(draw, (face.box[0], face.box[1]), f"{name} {score:.2f}" if name else f"{score:.2f}", shade, size, image.size)
+        shown = f"{_shortened(draw, name, _font_for(name, size), NAME_SHARE * image.width)} {score:.2f}" if name else f"{score:.2f}"
+        _label(draw, (face.box[0], face.box[1]), shown, shade, size, image.size)
     _banner(draw, f"{judgement.verdict.upper()}  {judgement.reason}", colour, size, image.size)
     return np.asarray(image)
 
@@ -80,6 +83,16 @@ def _banner(draw: ImageDraw.ImageDraw, text: str, colour: str, size: int, limits
     draw.rectangle((0, top, limits[0], limits[1]), fill=colour)
     for i, part in enumerate(lines):
         draw.text((pad, top + pad + (i + 0.5) * step), part, font=font, fill=_on(colour), anchor="lm")
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font, width: float) -> str:
+    """The text, or as much of its beginning as fits the width, with dots after it."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    count = len(text)
+    while count and draw.textlength(text[:count] + "...", font=font) > width:
+        count -= -(-count // 8)
+    return text[:count] + "..."
 
 
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font, width: float) -> list[str]:
@@ -148,8 +161,10 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
         draw.text((left + (i + 0.5) * step, bottom + 12 * scale), str(i + 1), font=_font(small), fill=INK, anchor="mt")
     draw.text(((left + right) / 2, height - 8 * scale), "picture", font=_font(small), fill=INK, anchor="mb")
     names = ", ".join(identity.name for identity in identities)
-    title = f"Likeness score with {names}" if len(names) < 60 else f"Likeness score with {len(identities)} people"
-    draw.text((left, 14 * scale), f"{title}   ({identities[0].recognizer.info.name})", font=_font_for(title, normal), fill=INK, anchor="lt")
+    title = f"Likeness score with {names}" if len(names) < 60 or len(identities) == 1 else f"Likeness score with {len(identities)} people"
+    font, recognizer = _font_for(title, normal), f"   ({identities[0].recognizer.info.name})"
+    title = _shortened(draw, title, font, width - 2 * left - draw.textlength(recognizer, font=font))
+    draw.text((left, 14 * scale), title + recognizer, font=font, fill=INK, anchor="lt")
     counts = [(verdict, sum(judgement.verdict == verdict for judgement in judgements)) for verdict in COLOURS]
     y = bottom
     for verdict, count in reversed([item for item in counts if item[1]]):
@@ -179,6 +194,7 @@ def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, size: float, verdict: s
 
 
 TILE = 224
+HEADER = 54
 CAPTION_LINES = 3
 
 
@@ -192,12 +208,14 @@ def identity_sheet(identity: Identity, pictures: Sequence[Picture]) -> np.ndarra
     rows = -(-len(pictures) // columns)
     line = 17
     cell = TILE + CAPTION_LINES * line + 8
-    image = Image.new("RGB", (columns * (TILE + 8) + 8, rows * cell + 40), PAPER)
+    image = Image.new("RGB", (columns * (TILE + 8) + 8, HEADER + rows * cell), PAPER)
     draw = ImageDraw.Draw(image)
-    title = f"{identity.name}: {len(identity.references)} of {len(pictures)} references, {identity.recognizer.info.name}, {identity.combine}"
-    draw.text((10, 12), title, font=_font_for(title, 16), fill=INK)
+    font = _font_for(identity.name, 16)
+    draw.text((10, 8), _shortened(draw, identity.name, font, image.width - 20), font=font, fill=INK)
+    facts = f"{len(identity.references)} of {len(pictures)} references, {identity.recognizer.info.name}, {identity.combine}"
+    draw.text((10, 30), facts, font=_font(13), fill=INK)
     for i, picture in enumerate(pictures):
-        x, y = 8 + (i % columns) * (TILE + 8), 40 + (i // columns) * cell
+        x, y = 8 + (i % columns) * (TILE + 8), HEADER + (i // columns) * cell
         reference = by_index.get(i)
         if reference is None:
             tile, words, colour = _thumbnail(picture.pixels, None), "no face: left out", COLOURS[NO_FACE_VERDICT]

@@ -105,7 +105,9 @@ def build_identity(pictures: Sequence[Picture], recognizer: Recognizer, name: st
     warnings += [f"Picture {i + 1} shows no face and was left out." for i in faceless]
     best = best_reference(references)
     portrait = _portrait(pictures[best.index].pixels, best.face)
-    return Identity(name.strip() or "character", recognizer, combine, tuple(references), portrait, tuple(warnings), tuple(faceless))
+    # On one line: it stands in labels, reports and sentences.
+    name = " ".join(name.split()) or "character"
+    return Identity(name, recognizer, combine, tuple(references), portrait, tuple(warnings), tuple(faceless))
 
 
 def _flags(face: Face, count: int) -> tuple[str, ...]:
@@ -240,9 +242,10 @@ def save_identity(identity: Identity, folder: Path, name: str) -> Path:
     )
     target = folder / relative
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # Before any sub-folder is made: a link below the folder may point anywhere.
         if not target.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"'{name}' leads out of the folder {folder}; choose a plain name.")
+        target.parent.mkdir(parents=True, exist_ok=True)
         return write_new(target.with_name(target.name + SUFFIX), content)
     except OSError as error:
         raise IdentityError(f"The identity cannot be saved in {target.parent} ({error.strerror}).") from None
@@ -270,26 +273,29 @@ def load_identity(path: Path, open_recognizer, recognizer: Recognizer | None = N
         if not (
             count > 0
             and embeddings.ndim == 2
+            and embeddings.shape[1] > 0
             and len(embeddings) == len(boxes) == len(keypoints) == count
             and boxes.shape[1:] == (4,)
             and keypoints.shape[1:] in ((3, 2), (5, 2))
             and portrait.ndim == 3
+            and portrait.shape[2] == 3
+            and portrait.size > 0
             and portrait.dtype == np.uint8
-            and np.isfinite(embeddings).all()
+            and all(values.dtype == np.float32 and np.isfinite(values).all() for values in (embeddings, boxes, keypoints))
             and about["combine"] in COMBINE
         ):
             raise KeyError("shape")
         references = tuple(
             Reference(
-                r["index"],
-                Face(tuple(map(float, box)), r["confidence"], points, embedding, r["yaw"], r["sharpness"]),
-                tuple(r["flags"]),
-                r["agreement"],
+                int(r["index"]),
+                Face(tuple(map(float, box)), float(r["confidence"]), points, embedding, float(r["yaw"]), float(r["sharpness"])),
+                tuple(map(str, r["flags"])),
+                None if r["agreement"] is None else float(r["agreement"]),
             )
             for r, box, points, embedding in zip(about["references"], boxes, keypoints, embeddings)
         )
-        name, combine, warnings = about["name"], about["combine"], tuple(about["warnings"])
-        made_name, made_fingerprint = made_with["name"], made_with["fingerprint"]
+        name, combine, warnings = " ".join(str(about["name"]).split()), about["combine"], tuple(map(str, about["warnings"]))
+        made_name, made_fingerprint = str(made_with["name"]), made_with["fingerprint"]
     except FileNotFoundError:
         raise IdentityError(f"The identity file {path} does not exist.") from None
     except OSError as error:
@@ -301,4 +307,6 @@ def load_identity(path: Path, open_recognizer, recognizer: Recognizer | None = N
     if recognizer.info.fingerprint != made_fingerprint:
         other = "another version of its files" if recognizer.info.name == made_name else recognizer.info.name
         raise IdentityError(f"{path.name} was made with the recognizer {made_name} and cannot be compared by {other}; build it again from its pictures.")
+    if embeddings.shape[1] != recognizer.info.dims:
+        raise IdentityError(f"{path.name} is damaged: its faces have {embeddings.shape[1]} numbers, those of {made_name} have {recognizer.info.dims}.")
     return Identity(name, recognizer, combine, references, portrait, warnings)

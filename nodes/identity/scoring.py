@@ -184,7 +184,8 @@ def _verdict(one: Measured, rules: Rules, score: float, reason_to_doubt: str | N
     if reason_to_doubt:
         goes = {"own output": ASIDE, "pass": PASSED, "reject": REJECTED}[rules.uncertain]
         return Judgement(UNCERTAIN_VERDICT, goes, score, f"{who}{reason_to_doubt}; its score {score:.2f} is not relied on", one, chosen)
-    if score < rules.threshold:
+    # Not `score < threshold`: a score that is no number must not pass.
+    if not score >= rules.threshold:
         return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is below {rules.threshold:.2f} ({rules.label})", one, chosen)
     if NO_LIMIT > rules.max_score < score:
         return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is above max_score {rules.max_score:.2f}: too close a copy of the reference", one, chosen)

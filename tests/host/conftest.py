@@ -1,16 +1,6 @@
-"""One ComfyUI for all host tests of a session."""
+"""The photographs of the host tests."""
 
 import pytest
-
-from tests.conftest import ROOT, comfyui_root
-from tests.host.comfy import Comfy
-
-
-@pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
-    host = Comfy(comfyui_root(), ROOT, tmp_path_factory.mktemp("comfy"))
-    yield host
-    host.stop()
 
 
 @pytest.fixture(scope="session")

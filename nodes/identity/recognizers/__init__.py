@@ -6,7 +6,7 @@
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ...pictures import Picture
 from . import search
 from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, names, similarity
 from .detectors import Detector, HogDetector, ScrfdDetector, YunetDetector
-from .embedders import ArcFaceEmbedder, DlibEmbedder, Embedder
+from .embedders import ArcFaceEmbedder, Crop, DlibEmbedder, Embedder
 from .faces import Detection, Face, align, new_detections, sharpness, yaw_degrees
 
 __all__ = ["Detection", "Face", "Found", "Part", "Recognizer", "RecognizerInfo", "Thresholds", "describe", "names", "open_recognizer", "similarity"]
@@ -36,6 +36,18 @@ class Found:
     faces: tuple[Face, ...] = ()
     counts: tuple[int, ...] = ()
     complete: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """One look at a picture whose new faces wait for their embeddings. found: what was known before; complete: whether this was the finest look."""
+
+    index: int
+    picture: Picture
+    found: Found
+    detections: list[Detection]
+    crops: list[Crop]
+    complete: bool
 
 
 # Whether the faces found so far in picture i are enough, or the search goes on at a higher resolution.
@@ -69,7 +81,7 @@ class Recognizer:
         """The faces of each picture, searched from coarse to fine until `enough` says so or the finest look is taken.
 
         tick: called once per picture and look, for progress and for interrupting by an exception; what was found by then is remembered.
-        Each look embeds all its new faces together. `enough` may be asked again for faces it was asked about. Raises MissingModelError when a model cannot be opened.
+        Each look embeds its new faces together, a batch at a time. `enough` may be asked again for faces it was asked about. Raises MissingModelError when a model cannot be opened.
         """
         with self._lock:
             found = [self._memory.get(picture.key, Found()) for picture in pictures]
@@ -78,38 +90,49 @@ class Recognizer:
                 first.setdefault(picture.key, i)
             unfinished = [i for i in first.values() if _settled(found[i], enough, i) is None]
             while unfinished:
-                for i, result in zip(unfinished, self._look([(pictures[i], found[i]) for i in unfinished], tick)):
+                for i, result in self._look([(i, pictures[i], found[i]) for i in unfinished], tick):
                     found[i] = result
                     self._remember(pictures[i].key, result)
                 unfinished = [i for i in unfinished if _settled(found[i], enough, i) is None]
             return [_settled(found[first[picture.key]], enough, i) for i, picture in enumerate(pictures)]
 
-    def _look(self, searches: list[tuple[Picture, Found]], tick) -> list[Found]:
-        """One further look at each picture."""
+    def _look(self, searches: list[tuple[int, Picture, Found]], tick) -> Iterator[tuple[int, Found]]:
+        """One further look at each picture, given back by the pictures' indices as their faces are embedded: all of a batch at once."""
         detector, embedder = self.models()
-        steps, crops, owners = [], [], []
-        for owner, (picture, found) in enumerate(searches):
-            tick()
+        waiting: list[_Looked] = []
+        for index, picture, found in searches:
+            try:
+                tick()
+            except BaseException:
+                yield from self._embedded(waiting)
+                raise
             sides = search.sides(detector, max(picture.size))
-            steps.append(len(sides))
-            for detection in new_detections(found.faces, search.look(detector, picture.pixels, sides[len(found.counts)])):
-                crops.append((detection, embedder.crop(picture.pixels, detection)))
-                owners.append(owner)
-        embeddings = [
-            embedding
-            for start in range(0, len(crops), embedder.batch)
-            for embedding in embedder.embed([crop.pixels for _, crop in crops[start : start + embedder.batch]])
-        ]
-        new: list[list[Face]] = [[] for _ in searches]
-        for owner, (detection, crop), embedding in zip(owners, crops, embeddings):
-            upright = align(searches[owner][0].pixels, crop.keypoints)
-            new[owner].append(
-                Face(detection.box, detection.confidence, crop.keypoints, embedding.astype(np.float32), yaw_degrees(crop.keypoints), sharpness(upright))
-            )
-        return [
-            Found(found.faces + tuple(faces), (*found.counts, len(found.faces) + len(faces)), len(found.counts) + 1 >= count)
-            for (_, found), faces, count in zip(searches, new, steps)
-        ]
+            detections = new_detections(found.faces, search.look(detector, picture.pixels, sides[len(found.counts)]))
+            crops = [embedder.crop(picture.pixels, detection) for detection in detections]
+            waiting.append(_Looked(index, picture, found, detections, crops, len(found.counts) + 1 >= len(sides)))
+            if sum(len(looked.crops) for looked in waiting) >= embedder.batch:
+                yield from self._embedded(waiting)
+                waiting = []
+        yield from self._embedded(waiting)
+
+    def _embedded(self, waiting: list["_Looked"]) -> Iterator[tuple[int, Found]]:
+        _, embedder = self.models()
+        crops = [crop.pixels for looked in waiting for crop in looked.crops]
+        embeddings = iter([row for start in range(0, len(crops), embedder.batch) for row in embedder.embed(crops[start : start + embedder.batch])])
+        for looked in waiting:
+            faces = [
+                Face(
+                    detection.box,
+                    detection.confidence,
+                    crop.keypoints,
+                    next(embeddings).astype(np.float32),
+                    yaw_degrees(crop.keypoints),
+                    sharpness(align(looked.picture.pixels, crop.keypoints)),
+                )
+                for detection, crop in zip(looked.detections, looked.crops)
+            ]
+            known = looked.found.faces + tuple(faces)
+            yield looked.index, Found(known, (*looked.found.counts, len(known)), looked.complete)
 
     def models(self) -> tuple[Detector, Embedder]:
         """The detector and the embedder, loaded now if they are not."""
@@ -187,11 +210,16 @@ def _providers(device: str) -> tuple[list[str], list[dict]]:
 
 def _insightface_model(file: Path, task: str, providers: list[str], options: list[dict]):
     try:
+        import insightface
         from insightface.model_zoo import model_zoo
     except ImportError as error:
         raise MissingPackageError(f"This recognizer needs the package insightface ({error}): run `python -m pip install insightface` in ComfyUI's Python.") from None
+    settings = {"providers": providers, "provider_options": options}
+    if task == "detection" and int(insightface.__version__.split(".")[0]) >= 2:
+        # insightface 2 otherwise opens one more session for every input size, beside the one that takes any.
+        settings["static_shape_sessions"] = False
     try:
-        model = model_zoo.get_model(str(file), providers=providers, provider_options=options)
+        model = model_zoo.get_model(str(file), **settings)
     except Exception as error:
         # ONNX Runtime raises a dozen classes of its own, all derived from Exception alone, for a damaged or foreign file.
         reason = " ".join(str(error).split())[:200]

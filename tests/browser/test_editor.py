@@ -1,0 +1,132 @@
+"""The workflows and nodes in the real editor: opened, run, bypassed, saved and loaded again, in both ways of drawing nodes."""
+
+import json
+import urllib.parse
+
+import numpy as np
+import pytest
+
+from tests.browser import editor as browser
+from tests.conftest import ROOT
+from tests.tiny.drawn_faces import EDDA, MIRA, TOMAS, portrait
+
+pytestmark = [pytest.mark.browser, pytest.mark.dlib]
+
+WORKFLOWS = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
+BYPASSED, MUTED, ALWAYS = 4, 2, 0
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "Nodes 2.0"])
+def editor(request, comfy):
+    pictures = {
+        "example.png": portrait(MIRA),
+        "mira.png": portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", scale=0.8),
+        "tomas.png": portrait(TOMAS),
+        "edda.png": portrait(EDDA),
+    }
+    for name, pixels in pictures.items():
+        comfy.upload(name, np.ascontiguousarray(pixels))
+    with browser.editor(comfy.url, vue=request.param) as opened:
+        yield opened
+
+
+def ours(problems: list[str]) -> list[str]:
+    return [problem for problem in problems if "likeness" in problem.lower()]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_template_browser_lists_the_workflow_with_its_thumbnail(comfy, name):
+    offered = comfy.get("/workflow_templates")
+    pack = next(pack for pack, names in offered.items() if "Likeness" in pack and name in names)
+    where = f"/api/workflow_templates/{urllib.parse.quote(pack)}/{urllib.parse.quote(name)}"
+    assert comfy.get(f"{where}.json")["nodes"]
+    assert (ROOT / "example_workflows" / f"{name}.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_opens_without_a_red_node_and_a_note_stands_first(editor, name):
+    workflow = browser.read(ROOT / "example_workflows" / f"{name}.json")
+    editor.load(workflow)
+    assert editor.missing_types() == []
+    assert ours(editor.problems) == []
+    first = min(workflow["nodes"], key=lambda node: node["pos"][0])
+    assert first["type"] == "MarkdownNote" and "https://" in first["widgets_values"][0]
+
+
+def test_the_identity_gate_workflow_runs_and_sorts_the_pictures(editor, comfy):
+    editor.load(browser.read(ROOT / "example_workflows" / "Identity gate.json"))
+    for index, name in enumerate(["example.png", "mira.png", "tomas.png", "edda.png"]):
+        editor.set_widget("LoadImage", index, "image", name)
+    run = comfy.run(editor.prompt())
+    assert run.error is None
+    passed, rejected = (str(node["id"]) for node in sorted((n for n in editor.workflow()["nodes"] if n["type"] == "PreviewImage"), key=lambda n: n["id"]))
+    assert len(run.images(passed)) == 1 and len(run.images(rejected)) == 2
+    assert (run.pictures(passed)[0] == portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", scale=0.8)).all()
+
+
+def test_running_in_the_editor_shows_the_verdicts_in_the_gate(editor):
+    editor.load(browser.read(ROOT / "example_workflows" / "Identity gate.json"))
+    editor.set_widget("LoadImage", 2, "image", "edda.png")
+    editor.problems.clear()
+    editor.run()
+    editor.page.wait_for_function(
+        "() => { const gate = app.graph.nodes.find(n => n.type === 'LikenessIdentityGate'); return app.nodeOutputs[gate.id]?.images?.length === 3 }", timeout=30_000
+    )
+    assert ours(editor.problems) == []
+    assert not editor.errors()
+
+
+def test_a_bypassed_gate_sends_everything_to_both_sides(editor):
+    editor.load(browser.read(ROOT / "example_workflows" / "Identity gate.json"))
+    editor.mode("LikenessIdentityGate", BYPASSED)
+    prompt = editor.prompt()
+    source = next(name for name, node in prompt.items() if node["class_type"] == "CreateList")
+    previews = [node["inputs"]["images"] for node in prompt.values() if node["class_type"] == "PreviewImage"]
+    assert previews == [[source, 0], [source, 0]]
+    assert not any(node["class_type"] == "LikenessIdentityGate" for node in prompt.values())
+
+
+# Every node in a minimal graph: an image source, the node, and a preview on each IMAGE output.
+BUILD = """async type => {
+    app.graph.clear()
+    const add = t => { const n = LiteGraph.createNode(t); app.graph.add(n); return n }
+    const image = add('LoadImage'), node = add(type)
+    const slot = node.inputs.findIndex(i => i.type === 'IMAGE')
+    if (slot >= 0) image.connect(0, node, slot)
+    node.outputs.forEach((o, i) => { if (o.type === 'IMAGE') node.connect(i, add('PreviewImage'), 0) })
+    await new Promise(r => setTimeout(r, 200))
+    return [String(image.id), String(node.id)]
+}"""
+
+
+@pytest.mark.parametrize("mode", [BYPASSED, MUTED])
+def test_every_node_can_be_bypassed_and_muted(editor, comfy, mode):
+    for name, info in comfy.get("/object_info").items():
+        if not name.startswith("Likeness"):
+            continue
+        image, node = editor.js(BUILD, name)
+        editor.mode(name, mode)
+        prompt = editor.prompt()
+        assert node not in prompt, name
+        previews = [entry["inputs"].get("images") for entry in prompt.values() if entry["class_type"] == "PreviewImage"]
+        takes_image = any(options[0] == "IMAGE" for kind in info["input"].values() for options in kind.values() if isinstance(options, list))
+        expected = [image, 0] if mode == BYPASSED and takes_image else None
+        assert previews == [expected] * info["output"].count("IMAGE"), name
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_saving_and_loading_again_gives_the_same_prompt(editor, name):
+    editor.load(browser.read(ROOT / "example_workflows" / f"{name}.json"))
+    before = editor.prompt()
+    editor.load(json.loads(json.dumps(editor.workflow())))
+    assert editor.prompt() == before
+
+
+def test_the_editor_has_the_commercial_setting(editor, comfy):
+    try:
+        editor.setting("Likeness.CommercialUseOnly", True)
+        editor.page.wait_for_timeout(500)
+        assert comfy.get("/settings/Likeness.CommercialUseOnly") is True
+    finally:
+        editor.setting("Likeness.CommercialUseOnly", False)
+        editor.page.wait_for_timeout(500)
