@@ -34,11 +34,16 @@ def comfyui_root() -> Path | None:
     return root if (root / "comfyui_version.py").is_file() else None
 
 
-def pytest_configure(config):
-    config.pluginmanager.register(_RootIsNoPackage(), "likeness-root")
+def make_package_importable() -> None:
+    """`character_likeness.nodes...` is the working tree, without running the root `__init__`."""
     spec = ModuleSpec(PACKAGE, None, is_package=True)
     spec.submodule_search_locations = [str(ROOT)]
     sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(_RootIsNoPackage(), "likeness-root")
+    make_package_importable()
     # A user's own settings must not decide what the tests see.
     for name in ("LIKENESS_COMMERCIAL_ONLY", "HF_TOKEN", "HUGGINGFACE_TOKEN"):
         os.environ.pop(name, None)

@@ -46,8 +46,10 @@ def test_a_name_of_nothing_is_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "../her", "a/../../her", "..\\her", "a\\..\\..\\her", "/etc/her", "\\her"]
-    + ["//server/share/her", "\\\\server\\share\\her", "C:\\her", "c:her", "C:", "a/C:/her"],
+    [
+        *["..", "../her", "a/../../her", "..\\her", "a\\..\\..\\her", "/etc/her", "\\her"],
+        *["//server/share/her", "\\\\server\\share\\her", "C:\\her", "c:her", "C:", "a/C:/her"],
+    ],
 )
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(InputError) as error:
@@ -57,8 +59,10 @@ def test_names_that_lead_elsewhere_are_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["con", "CON", "nul.txt", "a/Aux", "com1", "LPT9.old", "com²", "PRN .x", "CONIN$", "her.", "a./her", "her ./x", "a /her"]
-    + ["a\0b", "a\nb", "a\x1bb", 'a"b', "a<b", "a|b", "a?b", "a*b", "a:b", "\ud800"],
+    [
+        *["con", "CON", "nul.txt", "a/Aux", "com1", "LPT9.old", "com²", "PRN .x", "CONIN$", "her.", "a./her", "her ./x", "a /her"],
+        *["a\0b", "a\nb", "a\x1bb", 'a"b', "a<b", "a|b", "a?b", "a*b", "a:b", "\ud800"],
+    ],
 )
 def test_names_that_some_system_refuses_are_refused(name):
     with pytest.raises(InputError):

@@ -17,7 +17,7 @@ INK, PAPER, RULE = "#1F2328", "#FFFFFF", "#D0D7DE"
 
 # Overlays are drawn for this longest side and everything grows with the picture.
 REFERENCE_SIDE = 640
-LABEL_SIZE = 17
+LABEL_SIZE = 21
 SMALLEST_LABEL = 11
 # A longer name is cut, so that the score after it stays in the picture.
 NAME_SHARE = 0.4

@@ -67,8 +67,8 @@ class Identity:
 
     @cached_property
     def best(self) -> Reference:
-        """The reference that shows the person best: the fewest flags, then the largest, sharpest, most frontal face."""
-        return best_reference(self.references)
+        """The reference that shows the person best, see `best_reference`."""
+        return best_reference(self.references, self.recognizer.info.thresholds.standard)
 
 
 def combined_score(recognizer: Recognizer, combine: str, references: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
@@ -99,11 +99,12 @@ def build_identity(pictures: Sequence[Picture], recognizer: Recognizer, name: st
         face = max(found.faces, key=lambda face: face.area)
         references.append(Reference(index, face, _flags(face, len(found.faces))))
     if not references:
-        what = "The reference picture shows" if len(pictures) == 1 else f"None of the {len(pictures)} reference pictures shows"
-        raise NoFaceError(f"{what} no face that {recognizer.info.detector.name} can find; take a sharp picture in which the face is large and turned to the camera.")
+        what = "The reference picture shows no" if len(pictures) == 1 else f"None of the {len(pictures)} reference pictures shows a"
+        detector = recognizer.info.detector.name
+        raise NoFaceError(f"{what} face that {detector} can find; take a sharp picture in which the face is large and turned to the camera.")
     references, warnings = _calibrate(references, recognizer, combine)
     warnings += [f"Picture {i + 1} shows no face and was left out." for i in faceless]
-    best = best_reference(references)
+    best = best_reference(references, recognizer.info.thresholds.standard)
     portrait = _portrait(pictures[best.index].pixels, best.face)
     # On one line: it stands in labels, reports and sentences.
     name = " ".join(name.split()) or "character"
@@ -125,8 +126,13 @@ def _flags(face: Face, count: int) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def best_reference(references: Sequence[Reference]) -> Reference:
-    return min(references, key=lambda reference: (len(reference.flags), -_quality(reference.face)))
+def best_reference(references: Sequence[Reference], standard: float) -> Reference:
+    """The one with the fewest flags, then the largest, sharpest, most frontal face; those that the others do not take for the same person come last."""
+    return min(references, key=lambda reference: (_is_outlier(reference, standard), len(reference.flags), -_quality(reference.face)))
+
+
+def _is_outlier(reference: Reference, standard: float) -> bool:
+    return reference.agreement is not None and reference.agreement < standard
 
 
 def _quality(face: Face) -> float:

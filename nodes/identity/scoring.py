@@ -38,6 +38,10 @@ YAW_ERROR = 10.0
 # from above 0.8 to between 0.6 and 0.34, which is where other people are. Measured in tests/test_scoring.py on real photographs.
 LOWEST_SHARPNESS = 0.015
 
+# A face from this share of the picture's shorter side on is what the picture is about: when it is not the character, smaller faces are not
+# searched for (Cast Gate and `every face` do that).
+PROMINENT = 0.25
+
 # A caption with one of these asks for a picture in which no face is to be expected.
 FACELESS_SHOT = (
     r"(?i)\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b"
@@ -99,8 +103,8 @@ def measure(pictures: Sequence[Picture], identities: Sequence[Identity], face: s
     """The faces of each picture and how much each is like each identity.
 
     The search goes on at higher resolution until it has found, for `best match`, a face of every identity that reaches the recognizer's loose
-    threshold; for `largest`, any face; for `every face`, or with `thorough`, all there is. So the result does not depend on the strictness.
-    Raises InputError when the identities come from different recognizers.
+    threshold, or with one identity a prominent face; for `largest`, any face; for `every face`, or with `thorough`, all there is. So the result
+    does not depend on the strictness. Raises InputError when the identities come from different recognizers.
     """
     recognizer = identities[0].recognizer
     for identity in identities[1:]:
@@ -112,6 +116,9 @@ def measure(pictures: Sequence[Picture], identities: Sequence[Identity], face: s
     loose = recognizer.info.thresholds.loose
 
     def all_recognized(index: int, faces: tuple[Face, ...]) -> bool:
+        prominent = PROMINENT * min(pictures[index].size)
+        if len(identities) == 1 and any(face.side >= prominent for face in faces):
+            return True
         clear = [face for face in faces if doubt(face) is None]
         return len(clear) >= len(identities) and bool((_scores(clear, identities).max(0) >= loose).all())
 
@@ -184,8 +191,7 @@ def _verdict(one: Measured, rules: Rules, score: float, reason_to_doubt: str | N
     if reason_to_doubt:
         goes = {"own output": ASIDE, "pass": PASSED, "reject": REJECTED}[rules.uncertain]
         return Judgement(UNCERTAIN_VERDICT, goes, score, f"{who}{reason_to_doubt}; its score {score:.2f} is not relied on", one, chosen)
-    # Not `score < threshold`: a score that is no number must not pass.
-    if not score >= rules.threshold:
+    if score < rules.threshold:
         return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is below {rules.threshold:.2f} ({rules.label})", one, chosen)
     if NO_LIMIT > rules.max_score < score:
         return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is above max_score {rules.max_score:.2f}: too close a copy of the reference", one, chosen)

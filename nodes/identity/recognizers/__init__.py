@@ -81,7 +81,8 @@ class Recognizer:
         """The faces of each picture, searched from coarse to fine until `enough` says so or the finest look is taken.
 
         tick: called once per picture and look, for progress and for interrupting by an exception; what was found by then is remembered.
-        Each look embeds its new faces together, a batch at a time. `enough` may be asked again for faces it was asked about. Raises MissingModelError when a model cannot be opened.
+        Each look embeds its new faces together, a batch at a time. `enough` may be asked again for faces it was asked about. Raises
+        MissingModelError when a model cannot be opened.
         """
         with self._lock:
             found = [self._memory.get(picture.key, Found()) for picture in pictures]
@@ -118,7 +119,11 @@ class Recognizer:
     def _embedded(self, waiting: list["_Looked"]) -> Iterator[tuple[int, Found]]:
         _, embedder = self.models()
         crops = [crop.pixels for looked in waiting for crop in looked.crops]
-        embeddings = iter([row for start in range(0, len(crops), embedder.batch) for row in embedder.embed(crops[start : start + embedder.batch])])
+        rows = [row for start in range(0, len(crops), embedder.batch) for row in embedder.embed(crops[start : start + embedder.batch])]
+        if not np.isfinite(rows).all():
+            # No comparison with such a score holds, so it would pass any gate.
+            raise MissingModelError(f"{self.info.embedder.name} gives values that are no number; choose device cpu, or delete its file and get it again.")
+        embeddings = iter(rows)
         for looked in waiting:
             faces = [
                 Face(

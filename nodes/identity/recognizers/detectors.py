@@ -69,6 +69,8 @@ class ScrfdDetector(Detector):
     overview_side = 640
     tile_side = 640
     smallest = 16
+    # The smaller of insightface's two default sizes: of a picture slimmer than 1 to this, its copy of that size has no width left.
+    slimmest = 128
 
     def __init__(self, model):
         self._model = model
@@ -78,7 +80,7 @@ class ScrfdDetector(Detector):
         self._model.prepare(0, det_thresh=0.5)
 
     def overview(self, pixels):
-        return self._detect(pixels, None)
+        return self._detect(pixels, None) if max(pixels.shape[:2]) <= self.slimmest * min(pixels.shape[:2]) else []
 
     def find(self, pixels):
         return self._detect(pixels, (self.tile_side, self.tile_side))
@@ -114,8 +116,11 @@ class YunetDetector(Detector):
             self._model = cv2.FaceDetectorYN.create(
                 "onnx", model, np.empty(0, np.uint8), (side, side), self.score_threshold, self.nms_threshold, self.most_candidates
             )
+            # Another network than YuNet shows itself only when it runs.
+            self._model.detect(np.zeros((side, side, 3), np.uint8))
         except cv2.error as error:
-            raise MissingModelError(f"{path} is not a YuNet model that OpenCV can read ({error.err}); delete it and get it again.") from None
+            reason = " ".join(str(error.err).split())[:200]
+            raise MissingModelError(f"{path} is not a YuNet model that OpenCV can read ({reason}); delete it and get it again.") from None
 
     def find(self, pixels):
         square = np.zeros((self.tile_side, self.tile_side, 3), np.uint8)
