@@ -7,6 +7,7 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import folder_paths
 import numpy as np
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
+from PIL import Image
 
 from .errors import InputError
-from .pictures import Picture, from_floats, small_copy
+from .pictures import Picture, from_floats, small_copy, to_floats
 from .variables import COMMERCIAL_VARIABLE, switched_on
 
 log = logging.getLogger("likeness")
@@ -59,7 +61,9 @@ class Frames:
         return sum(self.counts)
 
     def pictures(self) -> list[Picture]:
-        return [from_floats(frame.float().cpu().numpy()) for image in self.images for frame in image]
+        # Hashing and converting release Python's lock: two threads take half the time.
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(from_floats, (frame for image in self.images for frame in image.float().cpu().numpy())))
 
     def only(self, keep: Sequence[bool]) -> list[torch.Tensor]:
         """The batches minus the frames that are not kept; a batch of which nothing is left vanishes. Kept frames are untouched."""
@@ -67,19 +71,32 @@ class Frames:
         for image, count in zip(self.images, self.counts):
             rows = [i for i in range(count) if keep[start + i]]
             start += count
-            if len(rows) == count:
-                out.append(image)
+            if rows and rows[-1] - rows[0] + 1 == len(rows):
+                # Neighbours are a view, which costs nothing.
+                out.append(image[rows[0] : rows[-1] + 1])
             elif rows:
                 out.append(image[rows])
-        return [image for image in out if image.shape[0]]
+        return out
 
     def like(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """One batch of one per frame, joined as the input was."""
+        """One tensor per frame, stacked to batches as the input was."""
         out, start = [], 0
         for count in self.counts:
             if count:
-                out.append(torch.cat(list(values[start : start + count])))
+                out.append(torch.stack(list(values[start : start + count])))
             start += count
+        return out
+
+    def images_like(self, pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """One uint8 picture [H,W,3] per frame as ComfyUI's images, batched as the input was."""
+        out, start = [], 0
+        with ThreadPoolExecutor() as threads:
+            for count in self.counts:
+                if count:
+                    batch = torch.empty((count, *pictures[start].shape), dtype=torch.float32)
+                    list(threads.map(to_floats, pictures[start : start + count], batch.numpy()))
+                    out.append(batch)
+                start += count
         return out
 
 
@@ -111,12 +128,14 @@ def previews(pictures: Sequence[np.ndarray], longest: int = PREVIEW_SIDE) -> dic
     """Small copies of uint8 pictures in the host's temp folder, as the `ui` value that shows them in the node."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
-    images = []
-    for picture in pictures[:MOST_PREVIEWS]:
+
+    def write(picture: np.ndarray) -> dict:
         name = f"likeness_{uuid.uuid4().hex}.jpg"
-        small_copy(picture, longest).save(folder / name, quality=PREVIEW_QUALITY)
-        images.append({"filename": name, "subfolder": "", "type": "temp"})
-    return {"images": images}
+        Image.fromarray(small_copy(picture, longest)).save(folder / name, quality=PREVIEW_QUALITY)
+        return {"filename": name, "subfolder": "", "type": "temp"}
+
+    with ThreadPoolExecutor() as threads:
+        return {"images": list(threads.map(write, pictures[:MOST_PREVIEWS]))}
 
 
 def models_dir() -> Path:

@@ -14,6 +14,8 @@ from .errors import InputError, PictureError
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
 # A float picture is [0, 1]; decoders overshoot by rounding. Only beyond this is it worth a word in the report.
 RANGE_SLACK = 0.02
+# Floats are converted a few rows at a time, which stay in the processor's cache.
+BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +50,27 @@ def from_floats(pixels: np.ndarray) -> Picture:
     if pixels.shape[2] != 3:
         notes.append(f"{pixels.shape[2]} channel{'s' if pixels.shape[2] > 1 else ''} read as RGB")
         pixels = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
-    low, high = pixels.min(), pixels.max()
+    levels = np.empty(pixels.shape, np.uint8)
+    low, high = np.inf, -np.inf
+    for start in range(0, len(pixels), BLOCK_ROWS):
+        rows = pixels[start : start + BLOCK_ROWS]
+        low, high = np.minimum(low, rows.min()), np.maximum(high, rows.max())
+        if not np.isfinite(rows).all():
+            rows = np.nan_to_num(rows, nan=0.0, posinf=1.0, neginf=0.0)
+        scaled = np.clip(rows, 0, 1) if low < 0 or high > 1 else rows
+        scaled = scaled * np.float32(255)
+        scaled += np.float32(0.5)
+        levels[start : start + BLOCK_ROWS] = scaled
     if not np.isfinite(low) or not np.isfinite(high):
         notes.append("values that are no finite number read as 0 or 1")
-        pixels = np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0)
-        low, high = pixels.min(), pixels.max()
-    if low < 0 or high > 1:
-        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-            notes.append(f"values from {low:.2f} to {high:.2f} clipped to 0..1")
-        pixels = np.clip(pixels, 0, 1)
-    scaled = pixels * np.float32(255)
-    scaled += np.float32(0.5)
-    return Picture(scaled.astype(np.uint8), tuple(notes))
+    elif low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        notes.append(f"values from {low:.2f} to {high:.2f} clipped to 0..1")
+    return Picture(levels, tuple(notes))
+
+
+def to_floats(levels: np.ndarray, out: np.ndarray) -> None:
+    """Write a picture uint8 [H,W,3] into `out` float32 [H,W,3] as values 0..1."""
+    np.divide(levels, np.float32(255), out=out, casting="unsafe")
 
 
 def read_picture(path: Path) -> Picture:
@@ -124,10 +135,12 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def small_copy(pixels: np.ndarray, longest: int):
-    """A picture uint8 [H,W,3] as a PIL image at most `longest` pixels wide and high, for previews."""
-    from PIL import Image
+def small_copy(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """A picture uint8 [H,W,3] made at most `longest` pixels wide and high, for previews."""
+    import cv2
 
-    image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return image
+    height, width = pixels.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return pixels
+    return cv2.resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)

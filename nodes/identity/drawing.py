@@ -171,7 +171,7 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
         _mark(draw, right + 17 * scale, y - 8 * scale, 6 * scale, verdict)
         draw.text((right + 32 * scale, y - 8 * scale), f"{count} {verdict}", font=_font(small), fill=INK, anchor="lm")
         y -= 21 * scale
-    return np.asarray(image.resize(PLOT_SIZE, Image.Resampling.LANCZOS))
+    return np.asarray(image.reduce(PLOT_SCALE))
 
 
 def _spread(count: int, most: int) -> range:

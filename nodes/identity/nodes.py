@@ -382,7 +382,7 @@ class _Judged:
         self.judgements = judgements
         self.scores = [scoring.NO_SCORE if judgement.score is None else judgement.score for judgement in judgements]
         overlays = [drawing.overlay(picture.pixels, judgement, identities) for picture, judgement in zip(pictures, judgements)]
-        self.overlays = frames.like([host.to_image(picture) for picture in overlays])
+        self.overlays = frames.images_like(overlays)
         self.plot = host.to_image(drawing.plot(judgements, identities, rules))
         told = [{"index": i, **scoring.picture_report(judgement, identities)} for i, judgement in enumerate(judgements)]
         self.report = _json(scoring.report(told, identities, rules, rate, _clashes(identities[0].recognizer) + _reading_notes(pictures)))
@@ -467,7 +467,7 @@ class LikenessCharacterMask(io.ComfyNode):
             batch, row = places[index]
             mesh = masks.mesh_from_core(landmarks[batch], row, choice.face.box) if landmarks and choice.face else None
             result = _mask(picture.pixels, choice.face, mesh, **options)
-            drawn.append(torch.from_numpy(result.mask).unsqueeze(0))
+            drawn.append(torch.from_numpy(result.mask))
             reports.append({"index": index, "method": result.method, "score": choice.score, "reason": choice.reason})
         return io.NodeOutput(frames.like(drawn), frames.only([True] * len(frames)), _json({"pictures": reports}))
 
