@@ -8,6 +8,7 @@ import numpy as np
 
 from .errors import MissingPackageError
 from .identity.recognizers import Face, Recognizer, every_look
+from .installation import pip_command
 from .pictures import Picture, read_picture
 
 PEOPLE = 6
@@ -18,7 +19,7 @@ CROP_MARGIN = 0.6
 def photograph(package: str, *parts: str) -> Picture:
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise MissingPackageError(f"The demonstration uses photographs inside the package {package}: run `python -m pip install insightface`.")
+        raise MissingPackageError(f"The demonstration uses photographs inside the package {package}: run `{pip_command('install insightface')}`.")
     return read_picture(Path(spec.origin).parent.joinpath(*parts))
 
 

@@ -20,8 +20,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 
 from .errors import InputError
+from .installation import COMMERCIAL_VARIABLE, switched_on
 from .pictures import Picture, from_floats, small_copy, to_floats
-from .variables import COMMERCIAL_VARIABLE, switched_on
 
 log = logging.getLogger("likeness")
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from . import model_files
 from .errors import InputError, LikenessError, PictureError
 from .files import write_new
-from .variables import COMMERCIAL_VARIABLE, switched_on
 from .identity import scoring
 from .identity.identity import COMBINE, Identity, build_identity, load_identity
 from .identity.recognizers import DEVICES, Recognizer, names, open_recognizer
+from .installation import COMMERCIAL_VARIABLE, pip_command, switched_on
 from .pictures import Picture, find_pictures, read_picture
 
 OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
@@ -101,6 +101,8 @@ def _models_dir_option(parser: argparse.ArgumentParser) -> None:
 
 def _score(options) -> int:
     if options.demo:
+        if options.paths or options.reference or options.identity or options.json or options.overlay:
+            raise InputError("--demo brings its own pictures and prints a table; it takes no PATH, --reference, --identity, --json or --overlay.")
         return _demo(options)
     if not options.paths:
         raise InputError("No picture to measure: name files or folders, or try `likeness score --demo`.")
@@ -337,11 +339,12 @@ def _models_list(options) -> int:
     widths = [max(len(line[i]) for line in (header, *cells)) for i in range(len(header))]
     for line in (header, *cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-    print("\ndlib needs no file here: `python -m pip install dlib-bin face_recognition_models`.")
+    print(f"\ndlib needs no file here: `{pip_command('install dlib-bin face_recognition_models')}`.")
     return OK
 
 
 def _models_download(options) -> int:
+    model_files.entry(options.name)
     for path in model_files.download(options.name, model_files.find_models_dir(options.models_dir)):
         print(path)
     return OK

@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .identity import Identity
 from ..pictures import Picture
+from .identity import Identity
 from .scoring import NO_FACE_VERDICT, NOT_JUDGED, PASS, REJECT, UNCERTAIN_VERDICT, Judgement, Rules
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; each verdict also has its word and its mark.
@@ -57,6 +57,14 @@ def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Ident
         shown = f"{_shortened(draw, name, _font_for(name, size), NAME_SHARE * image.width)} {score:.2f}" if name else f"{score:.2f}"
         _label(draw, (face.box[0], face.box[1]), shown, shade, size, image.size)
     _banner(draw, f"{judgement.verdict.upper()}  {judgement.reason}", colour, size, image.size)
+    return np.asarray(image)
+
+
+def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
+    """A copy of a picture with a line of text along its lower edge."""
+    image = Image.fromarray(pixels)
+    size = max(SMALLEST_LABEL, round(LABEL_SIZE * max(image.size) / REFERENCE_SIDE))
+    _banner(ImageDraw.Draw(image), text, COLOURS[PASS], size, image.size)
     return np.asarray(image)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -124,6 +124,19 @@ def _flags(face: Face, count: int) -> tuple[str, ...]:
     if face.confidence < GOOD_CONFIDENCE:
         flags.append("hardly recognizable as a face")
     return tuple(flags)
+
+
+def distinctly_named(identities: Sequence[Identity]) -> list[Identity]:
+    """The same people with a number behind each name that an earlier one has already: reports tell people apart by name."""
+    named, taken = [], set()
+    for identity in identities:
+        name, number = identity.name, 1
+        while name in taken:
+            number += 1
+            name = f"{identity.name} {number}"
+        taken.add(name)
+        named.append(identity if name == identity.name else replace(identity, name=name))
+    return named
 
 
 def best_reference(references: Sequence[Reference], standard: float) -> Reference:

@@ -14,7 +14,7 @@ from .. import host
 from ..errors import InputError, LikenessError
 from ..host import Frames, Progress, one, or_block
 from . import drawing, masks, scoring
-from .identity import COMBINE, build_identity, identity_report, load_identity, save_identity
+from .identity import COMBINE, build_identity, distinctly_named, identity_report, load_identity, save_identity
 from .recognizers import DEVICES, Face, Recognizer, describe, names, open_recognizer
 from .recognizers.environment import clashes
 
@@ -73,7 +73,7 @@ class LikenessLoadRecognizer(io.ComfyNode):
                     "device",
                     options=list(DEVICES),
                     default="auto",
-                    tooltip="auto is the CPU, which leaves all GPU memory to the picture models. cuda needs onnxruntime-gpu; dlib always runs on the CPU.",
+                    tooltip="auto is the CPU, which leaves all GPU memory to the picture models. cuda needs onnxruntime-gpu and an NVIDIA GPU, coreml a Mac. dlib and YuNet always run on the CPU.",
                 ),
             ],
             outputs=[RecognizerType.Output("recognizer", tooltip="The recognizer, for Character Identity.")],
@@ -108,9 +108,10 @@ class LikenessBuildIdentity(io.ComfyNode):
             description="Makes one character's identity from one or more reference pictures and checks the references against each other.",
             search_aliases=[*ALIASES, "face model", "face embedding", "reference face"],
             is_input_list=True,
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="Reference pictures of one person, a batch or a list; sizes may differ. Sharp, large, frontal faces work best; of several faces in a picture the largest is taken."),
-                RecognizerType.Input("recognizer", optional=True, tooltip="From Load Face Recognizer. Without it: auto."),
+                RecognizerType.Input("recognizer", optional=True, tooltip="From Load Face Recognizer. Without it auto is taken: AuraFace where its files are, else dlib."),
                 io.String.Input("name", default="character", tooltip="The character's name, as it stands in overlays and reports."),
                 io.Combo.Input(
                     "combine",
@@ -156,14 +157,18 @@ class LikenessSaveIdentity(io.ComfyNode):
                 IdentityType.Input("identity", tooltip="From Character Identity."),
                 io.String.Input("filename", default="character", tooltip="A plain name, or folder/name; it stays below models/likeness/identities."),
             ],
-            outputs=[IdentityType.Output("identity_out", display_name="identity", tooltip="The same identity, to wire on.")],
+            outputs=[
+                IdentityType.Output("identity_out", display_name="identity", tooltip="The same identity, to wire on."),
+                io.String.Output("file", tooltip="The file that was written, as Load Identity lists it."),
+            ],
         )
 
     @classmethod
     def execute(cls, identity, filename) -> io.NodeOutput:
         path = save_identity(identity, host.identities_dir(), filename)
         host.log.info("Identity of %s saved as %s", identity.name, path)
-        return io.NodeOutput(identity, ui={"text": (f"Saved as {path.relative_to(host.identities_dir())}",)})
+        file = path.relative_to(host.identities_dir()).as_posix()
+        return io.NodeOutput(identity, file, ui=host.previews([drawing.captioned(identity.portrait, f"saved as {file}")]))
 
 
 class LikenessLoadIdentity(io.ComfyNode):
@@ -214,6 +219,7 @@ def _gate_outputs() -> list:
         io.String.Output("report", tooltip="JSON: verdict, score and reason per picture, match rate, recognizer, thresholds."),
         io.String.Output("passed_captions", display_name="passed captions", is_output_list=True, tooltip="The captions of the pictures that pass, in step with them."),
         io.String.Output("rejected_captions", display_name="rejected captions", is_output_list=True, tooltip="The captions of the rejected pictures, in step with them."),
+        io.String.Output("uncertain_captions", display_name="uncertain captions", is_output_list=True, tooltip="The captions of the uncertain pictures, in step with them."),
     ]
 
 
@@ -236,7 +242,7 @@ def _rule_inputs() -> list:
             "uncertain",
             options=list(scoring.UNCERTAIN),
             default="own output",
-            tooltip="Where pictures go whose face is too small (below 40 px), blurred or turned away to judge.",
+            tooltip="Where pictures go whose face is too small (below 40 px), blurred or turned away (about 55 degrees and more by the estimate) to judge.",
         ),
         io.Int.Input("keep_best", default=0, min=0, max=100000, tooltip="Of the pictures that pass, keep only this many with the highest scores. 0 keeps all."),
         io.Float.Input(
@@ -355,7 +361,7 @@ class LikenessCastGate(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, identities, strictness, threshold, strangers, no_face, uncertain, keep_best, max_score, captions=None) -> io.NodeOutput:
-        cast = [one(person, slot) for slot, person in identities.items()]
+        cast = distinctly_named([one(person, slot) for slot, person in identities.items()])
         if not cast:
             raise InputError("Cast Gate needs at least one identity.")
         rules = _rules(cast, strictness, threshold, no_face, uncertain, keep_best, max_score, strangers=one(strangers, "strangers"))
@@ -399,13 +405,13 @@ def _judge(frames: Frames, identities, rules: scoring.Rules, captions) -> _Judge
 def _gate(images, identities, rules: scoring.Rules, captions) -> io.NodeOutput:
     frames = Frames(images)
     if captions is not None and len(captions) != len(frames):
-        raise InputError(f"There are {len(captions)} captions for {len(frames)} pictures; each picture needs its own.")
+        raise InputError(f"{len(captions)} caption(s) are wired in for {len(frames)} picture(s); each picture needs its own.")
     result = _judge(frames, identities, rules, captions)
     texts = captions if captions is not None else [""] * len(frames)
     goes = [judgement.goes for judgement in result.judgements]
     sides = {side: [place == side for place in goes] for side in (scoring.PASSED, scoring.REJECTED, scoring.ASIDE)}
     passed, rejected, aside = (frames.only(keep) for keep in sides.values())
-    passed_texts, rejected_texts = ([text for text, kept in zip(texts, sides[side]) if kept] for side in (scoring.PASSED, scoring.REJECTED))
+    side_texts = [or_block([text for text, kept in zip(texts, keep) if kept]) for keep in sides.values()]
     return io.NodeOutput(
         or_block(passed),
         or_block(rejected),
@@ -416,8 +422,7 @@ def _gate(images, identities, rules: scoring.Rules, captions) -> io.NodeOutput:
         goes.count(scoring.PASSED),
         goes.count(scoring.PASSED) == len(goes),
         result.report,
-        or_block(passed_texts),
-        or_block(rejected_texts),
+        *side_texts,
         ui=result.ui,
     )
 
@@ -436,7 +441,7 @@ class LikenessCharacterMask(io.ComfyNode):
                 io.Image.Input("image", tooltip="The pictures, a batch or a list; sizes may differ."),
                 IdentityType.Input("identity", optional=True, tooltip="Whose face to mask. Without it: the largest face in each picture."),
                 LandmarksType.Input("landmarks", optional=True, tooltip="From ComfyUI's own Detect Face Landmarks (MediaPipe) on the same pictures: a finer outline than five points give."),
-                io.Combo.Input("area", options=list(masks.AREAS), default="face", tooltip="face: brows to chin. head: with hair and ears. hair and face: with long hair around it."),
+                io.Combo.Input("area", options=list(masks.AREAS), default="face", tooltip="face: forehead to chin. head: with hair and ears. hair and face: with long hair around it."),
                 io.Int.Input("grow", default=0, min=-1024, max=1024, tooltip="Pixels added around the area, negative to take away."),
                 io.Int.Input("feather", default=16, min=0, max=1024, tooltip="Pixels over which the edge of the mask fades out."),
                 io.Boolean.Input("invert", default=False, tooltip="Mask everything but the area."),
@@ -503,7 +508,7 @@ def _faces_to_mask(pictures, person, progress) -> list[_Choice]:
         best = int(measured.scores[:, 0].argmax())
         score = round(float(measured.scores[best, 0]), 4)
         if score < loose:
-            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {score:.2f} is below {loose:.2f} (loose)"))
+            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {scoring.told_apart(score, loose)} (loose)"))
         else:
             choices.append(_Choice(measured.faces[best], score, f"the face of {person.name}"))
     return choices

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError, NoFaceError
-from .identity import Identity, recognizer_report
 from ..pictures import Picture
+from .identity import Identity, recognizer_report
 from .recognizers import Face, every_look
 from .recognizers import any_face as any_face_found
 
@@ -192,10 +192,16 @@ def _verdict(one: Measured, rules: Rules, score: float, reason_to_doubt: str | N
         goes = {"own output": ASIDE, "pass": PASSED, "reject": REJECTED}[rules.uncertain]
         return Judgement(UNCERTAIN_VERDICT, goes, score, f"{who}{reason_to_doubt}; its score {score:.2f} is not relied on", one, chosen)
     if score < rules.threshold:
-        return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is below {rules.threshold:.2f} ({rules.label})", one, chosen)
+        return Judgement(REJECT, REJECTED, score, f"{who}score {told_apart(score, rules.threshold)} ({rules.label})", one, chosen)
     if NO_LIMIT > rules.max_score < score:
         return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is above max_score {rules.max_score:.2f}: too close a copy of the reference", one, chosen)
     return Judgement(PASS, PASSED, score, f"{who}score {score:.2f} reaches {rules.threshold:.2f} ({rules.label})", one, chosen)
+
+
+def told_apart(score: float, limit: float) -> str:
+    """`0.31 is below 0.50`, with as many digits as it takes to see it."""
+    digits = next((digits for digits in (2, 3, 4) if f"{score:.{digits}f}" != f"{limit:.{digits}f}"), 6)
+    return f"{score:.{digits}f} is below {limit:.{digits}f}"
 
 
 def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> Judgement:

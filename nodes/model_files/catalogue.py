@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, LikenessError, MissingModelError
+from ..installation import PACK, in_custom_nodes, likeness_command
 
 # <root>/custom_nodes/<pack>/nodes/model_files/catalogue.py; not resolved, because packs are often linked into custom_nodes.
-PACK = Path(os.path.abspath(__file__)).parents[2]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ModelEntry:
 
     @property
     def command(self) -> str:
-        return f"likeness models download {self.name}"
+        return likeness_command(f"models download {self.name}")
 
     def missing(self, models_dir: str | Path | None) -> tuple[str, ...]:
         """Names of the needed files that are not in `models_dir`/`folder`; all of them where there is no models folder (None)."""
@@ -357,7 +357,7 @@ def find_models_dir(explicit: str | Path | None = None) -> Path:
                 raise InputError(f"The models folder {named} (from {origin}) does not exist; create it or name ComfyUI's own models folder.")
             return Path(named)
     around = PACK.parent.parent / "models"
-    if PACK.parent.name != "custom_nodes" or not around.is_dir():
+    if not in_custom_nodes() or not around.is_dir():
         raise MissingModelError("No ComfyUI models folder was found: name it with --models-dir, or set COMFYUI_ROOT to the folder of your ComfyUI.")
     return around
 

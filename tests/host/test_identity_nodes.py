@@ -128,7 +128,7 @@ def test_captions_that_do_not_match_the_pictures_in_number_are_one_sentence(comf
     text = graph.add("text", "PrimitiveString", value="one").out(0)
     both = graph.add("both", "CreateList", **{"inputs.input0": graph.picture("a", "person0.png"), "inputs.input1": graph.picture("b", "person1.png")}).out(0)
     graph.gate(both, identity, captions=text)
-    assert comfy.run(graph).error == "There are 1 captions for 2 pictures; each picture needs its own."
+    assert comfy.run(graph).error == "1 caption(s) are wired in for 2 picture(s); each picture needs its own."
 
 
 def test_a_cast_passes_only_when_everyone_is_there_and_strangers_can_be_refused(comfy, people):
@@ -212,7 +212,7 @@ def test_a_recognizer_whose_pack_is_missing_says_what_where_how_large_and_which_
     graph.tell("x", graph.add("load", "LikenessLoadRecognizer", recognizer="buffalo_l", device="auto").out(0))
     run = comfy.run(graph)
     assert run.status == "refused"
-    for part in ("likeness models download buffalo_l", "289 MB", "non-commercial", "insightface/models/buffalo_l"):
+    for part in ("models download buffalo_l", "custom_nodes/ComfyUI-Likeness", "289 MB", "non-commercial", "insightface/models/buffalo_l"):
         assert part in run.error.replace("\\", "/")
 
 

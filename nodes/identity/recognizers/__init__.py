@@ -13,18 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError, MissingModelError, MissingPackageError
+from ...installation import pip_command
 from ...pictures import Picture
 from . import search
 from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, names, similarity
 from .detectors import Detector, HogDetector, ScrfdDetector, YunetDetector
 from .embedders import ArcFaceEmbedder, Crop, DlibEmbedder, Embedder
+from .environment import ONNX_CUDA_MEND
 from .faces import Detection, Face, align, new_detections, sharpness, yaw_degrees
 
 __all__ = ["Detection", "Face", "Found", "Part", "Recognizer", "RecognizerInfo", "Thresholds", "describe", "names", "open_recognizer", "similarity"]
 
 DEVICES = ("auto", "cuda", "cpu", "coreml")
-# ONNX Runtime takes CUDA memory that ComfyUI does not see: both models and their work space stay below this.
-CUDA_MEMORY_LIMIT = 2 << 30
+# ONNX Runtime takes CUDA memory that ComfyUI does not see: each of the two sessions, work space included, stays below this many bytes.
+CUDA_MEMORY_LIMIT = 1 << 30
 # Pictures whose faces are remembered. A portrait takes about 3 KB (one embedding), so a full memory about 25 MB.
 REMEMBERED_PICTURES = 8192
 
@@ -208,7 +210,7 @@ def _providers(device: str) -> tuple[list[str], list[dict]]:
         "coreml": ("CoreMLExecutionProvider", {}),
     }[device]
     if wanted not in onnxruntime.get_available_providers():
-        mend = "run `python -m pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-gpu`" if device == "cuda" else "it exists on macOS only"
+        mend = f"with an NVIDIA GPU, {ONNX_CUDA_MEND}" if device == "cuda" else "it exists on macOS only"
         raise MissingPackageError(f"The installed ONNX Runtime has no {wanted}: {mend}, or choose device auto or cpu.")
     return [wanted, "CPUExecutionProvider"], [option, {}]
 
@@ -218,7 +220,7 @@ def _insightface_model(file: Path, task: str, providers: list[str], options: lis
         import insightface
         from insightface.model_zoo import model_zoo
     except ImportError as error:
-        raise MissingPackageError(f"This recognizer needs the package insightface ({error}): run `python -m pip install insightface` in ComfyUI's Python.") from None
+        raise MissingPackageError(f"This recognizer needs the package insightface ({error}): run `{pip_command('install insightface')}`.") from None
     settings = {"providers": providers, "provider_options": options}
     if task == "detection" and int(insightface.__version__.split(".")[0]) >= 2:
         # insightface 2 otherwise opens one more session for every input size, beside the one that takes any.

@@ -11,12 +11,16 @@ import numpy as np
 
 # model_files is imported where a pack is looked up: listing the names must stay free (it is asked for at start-up and per link).
 from ...errors import InputError, MissingModelError, MissingPackageError
+from ...installation import likeness_command, pip_command
 
 PACKS_FOLDER = Path("insightface") / "models"
 AUTO = "auto"
 DLIB = "dlib"
+DLIB_PACKAGES = "install dlib-bin face_recognition_models"
 # Offered whether or not their files are there, so that a workflow that names one loads everywhere.
 ALWAYS_LISTED = (AUTO, "auraface", "buffalo_l", "antelopev2", DLIB)
+
+NEVER_COMMERCIAL = ("buffalo_l", "antelopev2")
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 # Roles of the files in the packs that InsightFace and fal publish; any other file is opened to see what it is.
@@ -101,6 +105,9 @@ def describe(name: str, models_dir: Path | None, commercial_only: bool = False) 
     Raises MissingModelError or MissingPackageError when its parts are not there, InputError when only commercial use is allowed and it
     forbids that: one sentence each, saying what to do.
     """
+    if commercial_only and name in NEVER_COMMERCIAL:
+        # Said before anybody is told to download it.
+        raise InputError(_not_cleared(name, NON_COMMERCIAL))
     if name == AUTO:
         info = _automatic(models_dir)
     elif name == DLIB:
@@ -108,10 +115,12 @@ def describe(name: str, models_dir: Path | None, commercial_only: bool = False) 
     else:
         info = _pack(name, models_dir, commercial_only)
     if commercial_only and not info.commercial:
-        raise InputError(
-            f"The recognizer {name} is not cleared for commercial use ({info.licence}) and 'commercial use only' is on; choose auraface or dlib, or turn it off."
-        )
+        raise InputError(_not_cleared(name, info.licence))
     return info
+
+
+def _not_cleared(name: str, licence: str) -> str:
+    return f"The recognizer {name} is not cleared for commercial use ({licence}) and 'commercial use only' is on; choose auraface or dlib, or turn it off."
 
 
 def _automatic(models_dir: Path | None) -> RecognizerInfo:
@@ -122,8 +131,8 @@ def _automatic(models_dir: Path | None) -> RecognizerInfo:
     if dlib_installed():
         return _dlib()
     raise MissingModelError(
-        "No face recognizer is installed: run `python -m pip install dlib-bin face_recognition_models` (works at once, no download), "
-        "or `likeness models download auraface` for the ArcFace one."
+        f"No face recognizer is installed: run `{pip_command(DLIB_PACKAGES)}` (works at once, no model download), "
+        f"or `{likeness_command('models download auraface')}` for the ArcFace one."
     )
 
 
@@ -134,12 +143,12 @@ def dlib_installed() -> bool:
 def dlib_files() -> tuple[Path, Path]:
     """(five-point predictor, ResNet) inside the installed face_recognition_models, found without importing it (its import needs pkg_resources)."""
     if not dlib_installed():
-        raise MissingPackageError("The recognizer dlib needs two packages: run `python -m pip install dlib-bin face_recognition_models` in ComfyUI's Python.")
+        raise MissingPackageError(f"The recognizer dlib needs two packages: run `{pip_command(DLIB_PACKAGES)}`.")
     models = Path(importlib.util.find_spec("face_recognition_models").origin).parent / "models"
     files = models / "shape_predictor_5_face_landmarks.dat", models / "dlib_face_recognition_resnet_model_v1.dat"
     for file in files:
         if not file.is_file():
-            raise MissingModelError(f"{file} is missing: run `python -m pip install --force-reinstall face_recognition_models`.")
+            raise MissingModelError(f"{file} is missing: run `{pip_command('install --force-reinstall face_recognition_models')}`.")
     return files
 
 

@@ -2,6 +2,10 @@
 
 from importlib import metadata
 
+from ...installation import pip_command
+
+# Both write one folder: only without the other does onnxruntime-gpu keep its CUDA provider.
+ONNX_CUDA_MEND = f"run `{pip_command('uninstall -y onnxruntime onnxruntime-gpu')}`, then `{pip_command('install onnxruntime-gpu')}`"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
@@ -10,22 +14,17 @@ def clashes(cuda_torch: bool, onnx: bool) -> list[str]:
     told = []
     if onnx and cuda_torch and not _onnx_has_cuda():
         if _versions("onnxruntime") and _versions("onnxruntime-gpu"):
-            told.append(
-                "ONNX Runtime has lost CUDA because onnxruntime was installed over onnxruntime-gpu: run "
-                "`python -m pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-gpu`."
-            )
+            told.append(f"ONNX Runtime has lost CUDA because onnxruntime was installed over onnxruntime-gpu: {ONNX_CUDA_MEND}.")
         elif _versions("onnxruntime"):
-            told.append(
-                "torch has CUDA but ONNX Runtime has not, so face recognition stays on the CPU: run `python -m pip uninstall -y onnxruntime`, "
-                "then `python -m pip install onnxruntime-gpu`."
-            )
+            told.append(f"torch has CUDA but ONNX Runtime has not, so face recognition stays on the CPU: {ONNX_CUDA_MEND}.")
     # Several OpenCV distributions share one folder: harmless while they are the same version, broken when they are not.
     installed = {name: version for name in OPENCV for version in _versions(name)}
     if len(set(installed.values())) > 1:
         names = ", ".join(f"{name} {version}" for name, version in installed.items())
+        packages = " ".join(installed)
         told.append(
-            f"Different versions of OpenCV are installed over each other ({names}): run `python -m pip uninstall -y {' '.join(installed)}`, "
-            f"then `python -m pip install {' '.join(installed)}`."
+            f"Different versions of OpenCV are installed over each other ({names}): run `{pip_command(f'uninstall -y {packages}')}`, "
+            f"then `{pip_command(f'install {packages}')}`."
         )
     return told
 
