@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, MissingModelError
+from .recognizers.faces import overlap
 
 AREAS = ("face", "head", "hair and face")
 
@@ -325,14 +326,11 @@ def mediapipe_classes(picture: np.ndarray, box, models_dir) -> np.ndarray | None
 
 
 def _best_match(meshes: list[np.ndarray], box) -> np.ndarray | None:
-    def overlap(mesh: np.ndarray) -> float:  # intersection over union of the boxes
-        low, high = np.split(_extent(mesh), 2)
-        shared = np.prod(np.clip(np.minimum(high, box[2:]) - np.maximum(low, box[:2]), 0, None))
-        return float(shared / (np.prod(high - low) + np.prod(box[2:] - box[:2]) - shared))
+    def shared(mesh: np.ndarray) -> float:
+        return overlap(_extent(mesh), box)
 
-    box = np.asarray(box, float)
-    best = max(meshes, key=overlap, default=None)
-    return best if best is not None and overlap(best) > MESH_IOU else None
+    best = max(meshes, key=shared, default=None)
+    return best if best is not None and shared(best) > MESH_IOU else None
 
 
 def _crop(picture: np.ndarray, box, scale: float) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
