@@ -51,20 +51,23 @@ def from_floats(pixels: np.ndarray) -> Picture:
         notes.append(f"{pixels.shape[2]} channel{'s' if pixels.shape[2] > 1 else ''} read as RGB")
         pixels = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
     levels = np.empty(pixels.shape, np.uint8)
-    low, high = np.inf, -np.inf
+    lowest, highest, finite = np.inf, -np.inf, True
     for start in range(0, len(pixels), BLOCK_ROWS):
         rows = pixels[start : start + BLOCK_ROWS]
-        low, high = np.minimum(low, rows.min()), np.maximum(high, rows.max())
-        if not np.isfinite(rows).all():
+        low, high = rows.min(), rows.max()
+        if not np.isfinite(low) or not np.isfinite(high):
+            finite = False
             rows = np.nan_to_num(rows, nan=0.0, posinf=1.0, neginf=0.0)
+            low, high = rows.min(), rows.max()
+        lowest, highest = min(lowest, low), max(highest, high)
         scaled = np.clip(rows, 0, 1) if low < 0 or high > 1 else rows
         scaled = scaled * np.float32(255)
         scaled += np.float32(0.5)
         levels[start : start + BLOCK_ROWS] = scaled
-    if not np.isfinite(low) or not np.isfinite(high):
+    if not finite:
         notes.append("values that are no finite number read as 0 or 1")
-    elif low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-        notes.append(f"values from {low:.2f} to {high:.2f} clipped to 0..1")
+    if lowest < -RANGE_SLACK or highest > 1 + RANGE_SLACK:
+        notes.append(f"values from {lowest:.2f} to {highest:.2f} clipped to 0..1")
     return Picture(levels, tuple(notes))
 
 

@@ -47,6 +47,12 @@ def pytest_configure(config):
     # A user's own settings must not decide what the tests see.
     for name in ("LIKENESS_COMMERCIAL_ONLY", "HF_TOKEN", "HUGGINGFACE_TOKEN"):
         os.environ.pop(name, None)
+    if importlib.util.find_spec("hypothesis"):
+        from hypothesis import settings
+
+        # The first example of a test may import scipy, and a busy machine is not a failure.
+        settings.register_profile("likeness", deadline=None)
+        settings.load_profile("likeness")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from character_likeness.nodes import model_files
+from character_likeness.nodes import installation, model_files
 from character_likeness.nodes.errors import DownloadError, InputError, MissingModelError
 from character_likeness.nodes.model_files import HubFile, Member, ModelEntry, ModelFile, WebFile, catalogue, transfer
 
@@ -296,7 +296,7 @@ spec.submodule_search_locations = [{str(catalogue.PACK)!r}]
 sys.modules["character_likeness"] = importlib.util.module_from_spec(spec)
 def no(*args, **kwargs): raise AssertionError("network")
 socket.socket.connect = socket.getaddrinfo = no
-from character_likeness.nodes import model_files
+from character_likeness.nodes import installation, model_files
 model_files.rows({str(tmp_path)!r})
 model_files.missing_sentence("auraface", None)
 heavy = {{"torch", "huggingface_hub", "httpx", "requests", "onnx", "onnxruntime", "tqdm", "safetensors", "numpy", "folder_paths"}} & set(sys.modules)
@@ -324,13 +324,15 @@ def test_an_explicit_models_folder_wins_over_the_environment(tmp_path, monkeypat
 
 def test_the_comfyui_around_the_pack_is_found(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
-    monkeypatch.setattr(catalogue, "PACK", tmp_path / "custom_nodes/ComfyUI-Likeness")
+    for module in (installation, catalogue):
+        monkeypatch.setattr(module, "PACK", tmp_path / "custom_nodes/ComfyUI-Likeness")
     assert model_files.find_models_dir() == tmp_path / "models"
     assert model_files.find_models_dir_or_none() == tmp_path / "models"
 
 
 def test_without_any_comfyui_one_sentence_says_how_to_name_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "PACK", tmp_path / "src/ComfyUI-Likeness")
+    for module in (installation, catalogue):
+        monkeypatch.setattr(module, "PACK", tmp_path / "src/ComfyUI-Likeness")
     with pytest.raises(MissingModelError, match=r"--models-dir.*COMFYUI_ROOT") as caught:
         model_files.find_models_dir()
     sentence_of(caught)

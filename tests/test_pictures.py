@@ -267,6 +267,13 @@ def test_all_256_levels_come_back_from_floats():
         assert np.array_equal(from_floats(pixels.astype(dtype) / dtype(255)).pixels, pixels)
 
 
+def test_floats_between_two_levels_go_to_the_nearest():
+    levels = np.arange(1, 255, dtype=np.float32)
+    for offset in (-0.45, -0.2, 0.2, 0.45):
+        pixels = np.repeat(((levels + offset) / 255).reshape(1, -1, 1), 3, axis=2)
+        assert np.array_equal(from_floats(pixels).pixels[0, :, 0], levels)
+
+
 def test_a_file_and_the_floats_made_of_it_are_the_same_content(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(colours()))
     picture = read_picture(tmp_path / "a.png")
@@ -309,6 +316,17 @@ def test_values_out_of_range_are_clipped_and_said_but_rounding_is_not_worth_a_wo
     assert from_floats(np.full((4, 4, 3), 1.004, np.float32)).notes == ()
 
 
+def test_values_of_every_fault_together_and_far_apart_are_each_mended_and_said():
+    pixels = np.full((3000, 2, 3), 0.4, np.float32)
+    pixels[0, 0], pixels[1, 0], pixels[1500, 0], pixels[2999, 1] = np.nan, 5.0, -2.0, 9.0
+    picture = from_floats(pixels)
+    changed = {(0, 0): 0, (1, 0): 255, (1500, 0): 0, (2999, 1): 255}
+    for (y, x), level in changed.items():
+        assert (picture.pixels[y, x] == level).all()
+    assert (picture.pixels == 102).all(axis=-1).sum() == 6000 - len(changed)
+    assert len(picture.notes) == 2 and picture.notes[1] == "values from -2.00 to 9.00 clipped to 0..1"
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4, 3), (4, 4, 5), (4, 4, 0), (0, 4, 3), (4, 0, 3)])
 def test_what_has_not_the_shape_of_a_picture_is_refused_with_its_shape(shape):
     with pytest.raises(InputError) as error:
@@ -316,6 +334,7 @@ def test_what_has_not_the_shape_of_a_picture_is_refused_with_its_shape(shape):
     assert str(shape) in one_sentence(error)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)), elements=st.floats(width=32)))
 def test_any_floats_become_a_picture_and_stay_untouched(pixels):
     before = pixels.copy()

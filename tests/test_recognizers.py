@@ -13,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from character_likeness.nodes.errors import InputError, LikenessError, MissingModelError, MissingPackageError
-from character_likeness.nodes.identity.recognizers import Recognizer, any_face, describe, every_look, names, open_recognizer, search, similarity
+from character_likeness.nodes.identity.recognizers import (
+    Recognizer,
+    any_face,
+    describe,
+    environment,
+    every_look,
+    names,
+    open_recognizer,
+    search,
+    similarity,
+)
+from character_likeness.nodes.identity.recognizers.detectors import Detector, HogDetector, ScrfdDetector, YunetDetector
 from character_likeness.nodes.identity.recognizers.faces import ARCFACE_TEMPLATE, Detection, align, overlap, sharpness, similarity_transform, yaw_degrees
 from character_likeness.nodes.pictures import Picture
 
@@ -106,12 +117,14 @@ def test_pictures_of_a_few_pixels_have_no_face_and_no_error_with_dlib(dlib_recog
 
 
 @dlib
-def test_half_a_portrait_is_found_when_the_picture_is_enlarged(people, dlib_recognizer):
-    """HOG sees faces from 80 pixels on: these have about 45."""
+@pytest.mark.parametrize("side", [100, 600])
+def test_a_face_smaller_than_hog_sees_is_found_by_enlarging_the_picture(people, dlib_recognizer, side):
+    """HOG sees faces from 80 pixels on, this one has about 45."""
     from PIL import Image
 
-    small = Picture(np.asarray(Image.fromarray(people[0].pixels).resize((100, 100), Image.Resampling.LANCZOS)))
-    (face,) = dlib_recognizer.faces([small])[0].faces
+    pixels = np.full((side, side, 3), 90, np.uint8)
+    pixels[:100, :100] = np.asarray(Image.fromarray(people[0].pixels).resize((100, 100), Image.Resampling.LANCZOS))
+    (face,) = dlib_recognizer.faces([Picture(pixels)])[0].faces
     assert 30 < face.side < 60
 
 
@@ -273,12 +286,32 @@ def test_a_face_where_four_tiles_overlap_is_reported_once(buffalo, face_packs):
     assert len(tiles) == 4 and all(left < 601 and left + 640 > 631 for left, _, _ in tiles)
 
 
-@insightface
-def test_a_face_that_a_tile_cuts_is_reported_once_and_whole(buffalo, face_packs):
-    pixels = face_packs.background(1232, 640)
-    truth = face_packs.paint(pixels, 2, 572, 300, 44)  # beginning left of the second tile, which starts at 592
-    found = fresh(buffalo).faces([Picture(pixels)], every_look)[0]
-    assert len(found.faces) == 1 and overlap(found.faces[0].box, truth) > 0.8
+class WhiteSpots(Detector):
+    """Finds every white spot of a tile: where a tile cuts one, the part inside."""
+
+    overview_side, tile_side, smallest = 64, 64, 8
+
+    def find(self, pixels):
+        import cv2
+
+        count, _, stats, _ = cv2.connectedComponentsWithStats((pixels[..., 0] > 200).astype(np.uint8))
+        return [Detection((x, y, x + w, y + h), 0.9) for x, y, w, h, _ in stats[1:count].tolist()]
+
+
+def test_a_face_that_a_tile_cuts_is_reported_once_and_whole():
+    for corner in [(x, y) for x in range(0, 180, 7) for y in (0, 33, 52, 90, 180)]:
+        pixels = np.zeros((200, 200, 3), np.uint8)
+        pixels[corner[1] : corner[1] + 20, corner[0] : corner[0] + 20] = 255
+        (face,) = search.look(WhiteSpots(), pixels, 200)
+        assert face.box == (*corner, corner[0] + 20, corner[1] + 20)
+
+
+def test_faces_found_in_a_resized_picture_lie_where_they_are_in_the_picture_itself():
+    for side, size in ((64, 70), (128, 50), (200, 40), (400, 20), (800, 10)):
+        pixels = np.zeros((300, 400, 3), np.uint8)
+        pixels[120 : 120 + size, 240 : 240 + size] = 255
+        (face,) = search.look(WhiteSpots(), pixels, side)
+        np.testing.assert_allclose(face.box, (240, 120, 240 + size, 120 + size), atol=400 / side)
 
 
 @insightface
@@ -299,17 +332,7 @@ def test_pictures_of_a_few_pixels_have_no_face_and_no_error(models_dir, pack, si
     assert found.faces == () and found.complete
 
 
-class Looker:
-    """Stands for a detector where only the plan of the search is asked for."""
-
-    overview_side, tile_side, smallest, reach = 640, 640, 16, 1.0
-
-
-class Enlarger(Looker):
-    overview_side, tile_side, smallest, reach = 512, 2048, 80, 2.0
-
-
-@given(st.sampled_from([Looker, Enlarger]), st.integers(1, 20000))
+@given(st.sampled_from([ScrfdDetector, YunetDetector, HogDetector]), st.integers(1, 20000))
 def test_the_looks_grow_up_to_the_pictures_own_resolution(detector, longest):
     steps = search.sides(detector, longest)
     assert steps[0] == detector.overview_side
@@ -317,6 +340,8 @@ def test_the_looks_grow_up_to_the_pictures_own_resolution(detector, longest):
     # Full resolution is reached, but for a gain of less than a quarter on the overview.
     assert steps[-1] >= longest or longest < 1.25 * steps[-1]
     assert len(steps) == 1 or steps[-1] <= max(longest, detector.tile_side)
+    # And what enlarging can show beyond it, as far as that fits one tile.
+    assert 1.25 * steps[-1] > min(longest * detector.reach, detector.tile_side)
 
 
 @settings(max_examples=60)
@@ -435,7 +460,8 @@ def test_the_same_recognizer_is_one_object_as_long_as_it_is_held(dlib_recognizer
 
 @insightface
 def test_auraface_takes_yunet_before_scrfd_and_may_be_used_commercially(tmp_path, face_packs):
-    face_packs.write_pack(tmp_path.joinpath(*PACKS, "auraface"), "auraface", scrfd=True)
+    folder = face_packs.write_pack(tmp_path.joinpath(*PACKS, "auraface"), "auraface", scrfd=True)
+    face_packs.write_scrfd(folder / "det_10g.onnx")
     info = describe("auraface", tmp_path, commercial_only=True)
     assert (info.detector.name, info.detector.licence) == ("YuNet", "MIT")
     assert info.embedder.licence == "Apache-2.0" and info.commercial
@@ -473,7 +499,7 @@ def test_auto_takes_auraface_then_dlib_and_never_a_non_commercial_pack(models_di
     with pytest.raises(MissingModelError) as error:
         describe("auto", tmp_path)
     text = one_sentence(error)
-    assert "pip install dlib-bin face_recognition_models" in text and "likeness models download auraface" in text
+    assert "pip install dlib-bin face_recognition_models" in text and "models download auraface" in text
 
 
 def without(monkeypatch, *packages):
@@ -552,7 +578,7 @@ def test_a_known_pack_that_is_missing_says_which_how_large_which_licence_where_a
     with pytest.raises(MissingModelError) as error:
         describe(name, tmp_path)
     text = one_sentence(error)
-    assert f"likeness models download {name}" in text and "MB" in text and "licence" in text
+    assert f"models download {name}" in text and "MB" in text and "licence" in text
     assert str(tmp_path / "insightface" / "models" / name) in text and ".onnx" in text
 
 
@@ -583,7 +609,7 @@ def test_a_pack_without_one_of_its_parts_says_which(models_dir, tmp_path, name, 
     with pytest.raises(MissingModelError, match=words) as error:
         describe(name, tmp_path)
     text = one_sentence(error)
-    assert ("likeness models download buffalo_l" in text) == (name == "buffalo_l")
+    assert ("models download buffalo_l" in text) == (name == "buffalo_l")
 
 
 def damage(face_packs, file, kind):
@@ -657,6 +683,35 @@ def test_auto_stays_on_the_cpu_even_where_cuda_is_offered(models_dir, face_packs
     recognizer = Recognizer(describe("buffalo_l", models_dir), "auto")
     recognizer.faces([Picture(face_packs.painted_face(1, 100))])
     assert recognizer.models()[0]._model.session.get_providers() == ["CPUExecutionProvider"]
+
+
+@insightface
+@pytest.mark.parametrize(
+    "installed, cuda, words",
+    [
+        ({"onnxruntime": "1.20", "onnxruntime-gpu": "1.20"}, True, ["lost CUDA"]),
+        ({"onnxruntime": "1.20"}, True, ["stays on the CPU"]),
+        ({"onnxruntime": "1.20"}, False, []),
+        ({"onnxruntime-gpu": "1.20", "opencv-python": "4.10", "opencv-contrib-python": "4.10"}, True, []),
+        ({"opencv-python": "4.10", "opencv-python-headless": "4.11"}, False, ["opencv-python 4.10, opencv-python-headless 4.11"]),
+    ],
+)
+def test_known_clashes_between_packages_are_told_with_the_commands_that_mend_them(monkeypatch, installed, cuda, words):
+    import onnxruntime
+
+    def version(name):
+        if name not in installed:
+            raise environment.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(environment.metadata, "version", version)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    told = environment.clashes(cuda, onnx=True)
+    assert len(told) == len(words)
+    for sentence, word in zip(told, words):
+        assert word in sentence and "uninstall -y" in sentence and sentence.endswith(".")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert all("CUDA" not in sentence for sentence in environment.clashes(True, onnx=True))
 
 
 def test_every_user_error_is_of_the_one_family():

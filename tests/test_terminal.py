@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from character_likeness.nodes import terminal
+from character_likeness.nodes import installation, terminal
 from character_likeness.nodes.identity import scoring
 from character_likeness.nodes.identity.identity import save_identity
+from character_likeness.nodes.model_files import catalogue
 from character_likeness.nodes.pictures import Picture
 from character_likeness.nodes.terminal import main
 
@@ -23,10 +24,12 @@ SCHEMA = Path(__file__).resolve().parent.parent / "nodes" / "identity" / "report
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, dlib_recognizer):
-    """No settings of the user's; and what the session remembers of its pictures, though the command keeps only a few."""
+def alone(monkeypatch, tmp_path, dlib_recognizer):
+    """No ComfyUI around and no settings; and what the session remembers of its pictures, though the command keeps only a few."""
     for variable in ("COMFYUI_ROOT", "LIKENESS_COMMERCIAL_ONLY"):
         monkeypatch.delenv(variable, raising=False)
+    for module in (installation, catalogue):
+        monkeypatch.setattr(module, "PACK", tmp_path / "pack")
     remembered, memory = dlib_recognizer.remembered, OrderedDict(dlib_recognizer._memory)
     yield
     memory.update(dlib_recognizer._memory)
