@@ -100,7 +100,9 @@ def read_picture(path: Path) -> Picture:
     except UnidentifiedImageError:
         raise PictureError(f"{path} is not a picture that can be read, whatever its name says.") from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{path} is larger than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, which is refused as a possible decompression bomb.") from None
+        raise PictureError(
+            f"{path} is larger than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, which is refused as a possible decompression bomb."
+        ) from None
     except PictureError:
         raise
     except Exception as error:

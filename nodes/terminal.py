@@ -71,15 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--reference", nargs="+", type=Path, metavar="PATH", help="pictures of the character, or folders of them")
     score.add_argument("--identity", type=Path, metavar="FILE", help="an identity that Save Identity wrote, instead of --reference")
     score.add_argument("--demo", action="store_true", help="show the idea on photographs inside the installed packages")
-    score.add_argument("--recognizer", default="auto", metavar="NAME", help="auto, dlib, auraface, buffalo_l, antelopev2 or a pack's folder name (default auto)")
+    score.add_argument(
+        "--recognizer", default="auto", metavar="NAME", help="auto, dlib, auraface, buffalo_l, antelopev2 or a pack's folder name (default auto)"
+    )
     score.add_argument("--device", default="auto", choices=DEVICES, help="where ArcFace runs (default auto: the CPU)")
-    score.add_argument("--strictness", default="standard", metavar="NAME|NUMBER", help="loose, standard, strict, or the lowest score that passes (default standard)")
+    score.add_argument(
+        "--strictness", default="standard", metavar="NAME|NUMBER", help="loose, standard, strict, or the lowest score that passes (default standard)"
+    )
     score.add_argument("--face", default="best match", choices=scoring.FACE_CHOICES, help="which face counts in a picture of several (default best match)")
     score.add_argument("--combine", default="mean", choices=COMBINE, help="how several references make one score (default mean)")
     score.add_argument("--name", default="character", help="the character's name in overlays and report")
     score.add_argument("--json", metavar="FILE|-", help="write the report there, or to standard output; an existing file is refused")
     score.add_argument("--overlay", type=Path, metavar="DIR", help="write copies with boxes, scores and reasons there; nothing is overwritten")
-    score.add_argument("--commercial-only", action="store_true", help=f"refuse recognizers whose licence forbids commercial use (as {COMMERCIAL_VARIABLE}=1 does)")
+    score.add_argument(
+        "--commercial-only", action="store_true", help=f"refuse recognizers whose licence forbids commercial use (as {COMMERCIAL_VARIABLE}=1 does)"
+    )
     _models_dir_option(score)
 
     models = commands.add_parser("models", help="list or download model files")
@@ -114,7 +120,8 @@ def _score(options) -> int:
     for warning in identity.warnings:
         print(f"likeness: {warning}", file=sys.stderr)
     rules = _rules(options, identity)
-    files = list(find_pictures(options.paths))
+    # Overlays of an earlier run may lie among the pictures: they are not measured.
+    files = [file for file in find_pictures(options.paths) if not (options.overlay and file.is_relative_to(options.overlay))]
     if not files:
         raise InputError(f"There is no picture in {', '.join(map(str, options.paths))}.")
     # The table goes where the report does not.

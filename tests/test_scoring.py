@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from character_likeness.nodes.errors import InputError, NoFaceError
 from character_likeness.nodes.identity import scoring
-from character_likeness.nodes.identity.identity import Identity, Reference, build_identity
+from character_likeness.nodes.identity.identity import Identity, Reference, build_identity, distinctly_named
 from character_likeness.nodes.identity.recognizers import Face, Part, Recognizer, RecognizerInfo, Thresholds, open_recognizer, search
 from character_likeness.nodes.identity.scoring import MatchRate, Measured, Rules, assign, doubt, judge, match_rate, measure, threshold_of
 from character_likeness.nodes.pictures import Picture
@@ -163,6 +163,25 @@ def test_a_clear_face_that_passes_is_preferred_to_a_doubtful_one_that_scores_hig
     assert (judgement.verdict, judgement.score, judgement.chosen) == ("pass", 0.6, (1,))
     assert verdict(seen((0.9, BLURRED), 0.3)).verdict == "uncertain"
     assert verdict(seen((0.2, BLURRED), 0.3)).verdict == "reject"
+
+
+def test_in_a_cast_too_a_clear_face_that_passes_is_preferred_to_a_doubtful_one_that_scores_higher():
+    judgement = verdict(seen(([0.9, 0.0], SMALL), [0.6, 0.0], [0.0, 0.7]), identities=cast("Ann", "Bea"))
+    assert (judgement.verdict, judgement.chosen) == ("pass", (1, 2))
+
+
+def test_scores_a_hair_apart_are_told_with_as_many_digits_as_it_takes():
+    assert verdict(seen(0.3996)).reason == "score 0.3996 is below 0.4000 (standard)"
+    assert verdict(seen(0.9504), Rules(0.4, "standard", max_score=0.95)).reason.startswith("score 0.9504 is above max_score 0.9500")
+
+
+def test_two_people_of_one_name_are_told_apart_by_a_number():
+    assert [person.name for person in distinctly_named(cast("character", "Ann", "character", "character"))] == [
+        "character",
+        "Ann",
+        "character 2",
+        "character 3",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,7 @@ def empty(kind, seed=0):
 def crowd(kind="photo"):
     """Eight people of 40 to 150 px, two of them touching, and their truth boxes."""
     picture = packs.background(900, 600, kind, seed=2)
-    places = [(20, 30, 40), (60, 30, 40), (220, 30, 64), (500, 20, 150), (20, 300, 90), (300, 280, 120), (480, 300, 50),
-              (680, 400, 110)]
+    places = [(20, 30, 40), (60, 30, 40), (220, 30, 64), (500, 20, 150), (20, 300, 90), (300, 280, 120), (480, 300, 50), (680, 400, 110)]
     return picture, [packs.paint(picture, person, *place) for person, place in enumerate(places)]
 
 
@@ -126,7 +125,7 @@ def test_a_small_face_of_a_large_picture_needs_its_full_resolution(buffalo, plai
     truth = packs.paint(picture, 5, 1300, 2000, 24)
     assert buffalo.get(bgr(picture)) == []
     tile = picture[1800:2440, 1100:1740]
-    face, = buffalo.get(bgr(tile))
+    (face,) = buffalo.get(bgr(tile))
     assert overlap(face.bbox + np.tile([1100, 1800], 2), truth) > 0.85
     assert plain[5] @ face.normed_embedding > 0.9
 
@@ -142,7 +141,7 @@ def test_a_detector_of_static_size_ignores_det_size(tmp_path):
     app = load(packs.write_pack(tmp_path, static_size=(320, 320)), modules=["detection"])
     picture = packs.background(300, 300)
     truth = packs.paint(picture, 2, 50, 60, 150)
-    face, = app.get(bgr(picture))
+    (face,) = app.get(bgr(picture))
     assert overlap(face.bbox, truth) > 0.9
     assert app.det_model.resolution_session_input_sizes == ((320, 320),)
 
@@ -151,8 +150,7 @@ def test_a_detector_of_static_size_ignores_det_size(tmp_path):
 def two_rows(size):
     """The eight people at one size, and their truth boxes."""
     picture = empty("photo", 1).copy()
-    return picture, [packs.paint(picture, person, 10 + person % 4 * 155, 10 + person // 4 * 200, size, noise=8)
-                     for person in PEOPLE]
+    return picture, [packs.paint(picture, person, 10 + person % 4 * 155, 10 + person // 4 * 200, size, noise=8) for person in PEOPLE]
 
 
 def jpeg(picture, quality):
@@ -195,7 +193,7 @@ def test_a_mirrored_or_turned_face_passes_for_nobody(buffalo, plain):
 def test_likeness_sets_the_cosine(buffalo, plain, likeness):
     picture = packs.background(300, 300)
     packs.paint(picture, 2, 50, 60, 150, likeness=likeness)
-    face, = buffalo.get(bgr(picture))
+    (face,) = buffalo.get(bgr(picture))
     assert plain[2] @ face.normed_embedding == pytest.approx(likeness, abs=0.03)
 
 

@@ -159,7 +159,13 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
         y, applied = y_of(value), name == rules.label
         draw.line((left, y, right, y), fill=INK if applied else "#8C959F", width=(3 if applied else 1) * scale)
         lowest = max(y, lowest + 17 * scale)
-        draw.text((right + 10 * scale, lowest), f"{name} {value:.2f}" + ("  (applied)" if applied else ""), font=_font(small), fill=INK if applied else "#57606A", anchor="lm")
+        draw.text(
+            (right + 10 * scale, lowest),
+            f"{name} {value:.2f}" + ("  (applied)" if applied else ""),
+            font=_font(small),
+            fill=INK if applied else "#57606A",
+            anchor="lm",
+        )
     step = (right - left) / max(1, len(judgements))
     mark = max(2 * scale, min(LARGEST_MARK * scale, step * 0.35))
     for i, judgement in enumerate(judgements):

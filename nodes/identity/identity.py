@@ -162,7 +162,9 @@ def _calibrate(references: list[Reference], recognizer: Recognizer, combine: str
     for i, reference in enumerate(references):
         score = float(combined_score(recognizer, combine, np.delete(embeddings, i, axis=0), embeddings[i : i + 1])[0])
         if score < standard:
-            warnings.append(f"Picture {reference.index + 1} does not look like the others: it scores {score:.2f} against them, below {standard:.2f} (standard).")
+            warnings.append(
+                f"Picture {reference.index + 1} does not look like the others: it scores {score:.2f} against them, below {standard:.2f} (standard)."
+            )
         calibrated.append(Reference(reference.index, reference.face, reference.flags, score))
     if len(warnings) > len(references) / 2:
         warnings.append("The references disagree with each other: check that all of them show the same person.")
@@ -191,7 +193,12 @@ def identity_report(identity: Identity) -> dict:
         "name": identity.name,
         "combine": identity.combine,
         "recognizer": recognizer_report(identity.recognizer),
-        "thresholds": {"loose": info.thresholds.loose, "standard": info.thresholds.standard, "strict": info.thresholds.strict, "source": info.thresholds.source},
+        "thresholds": {
+            "loose": info.thresholds.loose,
+            "standard": info.thresholds.standard,
+            "strict": info.thresholds.strict,
+            "source": info.thresholds.source,
+        },
         "references": [
             {
                 "index": reference.index,
@@ -245,7 +252,14 @@ def save_identity(identity: Identity, folder: Path, name: str) -> Path:
         "recognizer": {"name": info.name, "fingerprint": info.fingerprint, "metric": info.metric, "detector": info.detector.name, "licence": info.licence},
         "thresholds": {"loose": info.thresholds.loose, "standard": info.thresholds.standard, "strict": info.thresholds.strict},
         "references": [
-            {"index": r.index, "confidence": r.face.confidence, "yaw": r.face.yaw, "sharpness": r.face.sharpness, "flags": list(r.flags), "agreement": r.agreement}
+            {
+                "index": r.index,
+                "confidence": r.face.confidence,
+                "yaw": r.face.yaw,
+                "sharpness": r.face.sharpness,
+                "flags": list(r.flags),
+                "agreement": r.agreement,
+            }
             for r in identity.references
         ],
         "warnings": list(identity.warnings),

@@ -110,8 +110,13 @@ class LikenessBuildIdentity(io.ComfyNode):
             is_input_list=True,
             has_intermediate_output=True,
             inputs=[
-                io.Image.Input("images", tooltip="Reference pictures of one person, a batch or a list; sizes may differ. Sharp, large, frontal faces work best; of several faces in a picture the largest is taken."),
-                RecognizerType.Input("recognizer", optional=True, tooltip="From Load Face Recognizer. Without it auto is taken: AuraFace where its files are, else dlib."),
+                io.Image.Input(
+                    "images",
+                    tooltip="Reference pictures of one person, a batch or a list; sizes may differ. Sharp, large, frontal faces work best; of several faces in a picture the largest is taken.",
+                ),
+                RecognizerType.Input(
+                    "recognizer", optional=True, tooltip="From Load Face Recognizer. Without it auto is taken: AuraFace where its files are, else dlib."
+                ),
                 io.String.Input("name", default="character", tooltip="The character's name, as it stands in overlays and reports."),
                 io.Combo.Input(
                     "combine",
@@ -182,7 +187,11 @@ class LikenessLoadIdentity(io.ComfyNode):
             search_aliases=[*ALIASES, "load face model"],
             inputs=[
                 io.Combo.Input("file", options=folder_paths.get_filename_list(host.IDENTITIES), tooltip="A file in models/likeness/identities."),
-                RecognizerType.Input("recognizer", optional=True, tooltip="Only to choose the device: it must be the recognizer the identity was made with, which is opened by itself otherwise."),
+                RecognizerType.Input(
+                    "recognizer",
+                    optional=True,
+                    tooltip="Only to choose the device: it must be the recognizer the identity was made with, which is opened by itself otherwise.",
+                ),
             ],
             outputs=[IdentityType.Output("identity", tooltip="The character, as when it was saved.")],
         )
@@ -210,16 +219,24 @@ def _gate_outputs() -> list:
     return [
         io.Image.Output("passed", is_output_list=True, tooltip="The pictures that pass, untouched, in their order. Nothing runs behind it when none does."),
         io.Image.Output("rejected", is_output_list=True, tooltip="The pictures that do not, in their order."),
-        io.Image.Output("uncertain_out", display_name="uncertain", is_output_list=True, tooltip="Pictures whose face is too small, blurred or turned away to judge."),
+        io.Image.Output(
+            "uncertain_out", display_name="uncertain", is_output_list=True, tooltip="Pictures whose face is too small, blurred or turned away to judge."
+        ),
         io.Image.Output("overlay", is_output_list=True, tooltip="All pictures with boxes, names, scores, verdicts and reasons drawn in."),
         io.Image.Output("plot", tooltip="The scores of all pictures with the thresholds."),
         io.Float.Output("scores", is_output_list=True, tooltip=SCORES_TOOLTIP),
         io.Int.Output("passed_count", tooltip="How many pictures passed."),
         io.Boolean.Output("all_passed", tooltip="Whether every picture passed."),
         io.String.Output("report", tooltip="JSON: verdict, score and reason per picture, match rate, recognizer, thresholds."),
-        io.String.Output("passed_captions", display_name="passed captions", is_output_list=True, tooltip="The captions of the pictures that pass, in step with them."),
-        io.String.Output("rejected_captions", display_name="rejected captions", is_output_list=True, tooltip="The captions of the rejected pictures, in step with them."),
-        io.String.Output("uncertain_captions", display_name="uncertain captions", is_output_list=True, tooltip="The captions of the uncertain pictures, in step with them."),
+        io.String.Output(
+            "passed_captions", display_name="passed captions", is_output_list=True, tooltip="The captions of the pictures that pass, in step with them."
+        ),
+        io.String.Output(
+            "rejected_captions", display_name="rejected captions", is_output_list=True, tooltip="The captions of the rejected pictures, in step with them."
+        ),
+        io.String.Output(
+            "uncertain_captions", display_name="uncertain captions", is_output_list=True, tooltip="The captions of the uncertain pictures, in step with them."
+        ),
     ]
 
 
@@ -231,13 +248,20 @@ def _strictness_inputs() -> list:
             default="standard",
             tooltip="How much a face must be like the character. Each recognizer has its own numbers, so standard means the same with each; custom takes the threshold below.",
         ),
-        io.Float.Input("threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip="The lowest likeness score that passes; used for strictness custom only."),
+        io.Float.Input(
+            "threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip="The lowest likeness score that passes; used for strictness custom only."
+        ),
     ]
 
 
 def _rule_inputs() -> list:
     return [
-        io.Combo.Input("no_face", options=list(scoring.NO_FACE), default="reject", tooltip="What happens to a picture without any face: it is rejected, passes, or stops the run with an error."),
+        io.Combo.Input(
+            "no_face",
+            options=list(scoring.NO_FACE),
+            default="reject",
+            tooltip="What happens to a picture without any face: it is rejected, passes, or stops the run with an error.",
+        ),
         io.Combo.Input(
             "uncertain",
             options=list(scoring.UNCERTAIN),
@@ -280,7 +304,12 @@ class LikenessIdentityScore(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The pictures to measure, a batch or a list; sizes may differ."),
                 IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
-                io.Combo.Input("face", options=["best match", "largest"], default="best match", tooltip="Which face counts when a picture shows several: the one most like the character, or the largest."),
+                io.Combo.Input(
+                    "face",
+                    options=["best match", "largest"],
+                    default="best match",
+                    tooltip="Which face counts when a picture shows several: the one most like the character, or the largest.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="image", is_output_list=True, tooltip="The same pictures, untouched."),
@@ -297,9 +326,7 @@ class LikenessIdentityScore(io.ComfyNode):
         frames = Frames(image)
         rules = scoring.Rules(scoring.threshold_of(identities[0], "standard", 0.0), "standard", one(face, "face"))
         result = _judge(frames, identities, rules, None)
-        return io.NodeOutput(
-            frames.only([True] * len(frames)), or_block(result.scores), or_block(result.overlays), result.plot, result.report, ui=result.ui
-        )
+        return io.NodeOutput(frames.only([True] * len(frames)), or_block(result.scores), or_block(result.overlays), result.plot, result.report, ui=result.ui)
 
 
 class LikenessIdentityGate(io.ComfyNode):
@@ -350,10 +377,19 @@ class LikenessCastGate(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The pictures to judge, a batch or a list; sizes may differ."),
-                io.Autogrow.Input("identities", template=io.Autogrow.TemplatePrefix(person, prefix="identity", min=1, max=8), tooltip="The people who must all be in each picture, up to eight."),
+                io.Autogrow.Input(
+                    "identities",
+                    template=io.Autogrow.TemplatePrefix(person, prefix="identity", min=1, max=8),
+                    tooltip="The people who must all be in each picture, up to eight.",
+                ),
                 _captions_input(),
                 *_strictness_inputs(),
-                io.Combo.Input("strangers", options=["allow", "reject"], default="allow", tooltip="Whether people who belong to nobody in the cast may be in the picture. Faces too small or blurred to judge are not counted."),
+                io.Combo.Input(
+                    "strangers",
+                    options=["allow", "reject"],
+                    default="allow",
+                    tooltip="Whether people who belong to nobody in the cast may be in the picture. Faces too small or blurred to judge are not counted.",
+                ),
                 *_rule_inputs(),
             ],
             outputs=_gate_outputs(),
@@ -440,8 +476,17 @@ class LikenessCharacterMask(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The pictures, a batch or a list; sizes may differ."),
                 IdentityType.Input("identity", optional=True, tooltip="Whose face to mask. Without it: the largest face in each picture."),
-                LandmarksType.Input("landmarks", optional=True, tooltip="From ComfyUI's own Detect Face Landmarks (MediaPipe) on the same pictures: a finer outline than five points give."),
-                io.Combo.Input("area", options=list(masks.AREAS), default="face", tooltip="face: forehead to chin. head: with hair and ears. hair and face: with long hair around it."),
+                LandmarksType.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="From ComfyUI's own Detect Face Landmarks (MediaPipe) on the same pictures: a finer outline than five points give.",
+                ),
+                io.Combo.Input(
+                    "area",
+                    options=list(masks.AREAS),
+                    default="face",
+                    tooltip="face: forehead to chin. head: with hair and ears. hair and face: with long hair around it.",
+                ),
                 io.Int.Input("grow", default=0, min=-1024, max=1024, tooltip="Pixels added around the area, negative to take away."),
                 io.Int.Input("feather", default=16, min=0, max=1024, tooltip="Pixels over which the edge of the mask fades out."),
                 io.Boolean.Input("invert", default=False, tooltip="Mask everything but the area."),
@@ -508,7 +553,7 @@ def _faces_to_mask(pictures, person, progress) -> list[_Choice]:
         best = int(measured.scores[:, 0].argmax())
         score = round(float(measured.scores[best, 0]), 4)
         if score < loose:
-            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {scoring.told_apart(score, loose)} (loose)"))
+            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {scoring.told_apart(score, loose, 'is below')} (loose)"))
         else:
             choices.append(_Choice(measured.faces[best], score, f"the face of {person.name}"))
     return choices

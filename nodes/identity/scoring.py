@@ -43,9 +43,7 @@ LOWEST_SHARPNESS = 0.015
 PROMINENT = 0.25
 
 # A caption with one of these asks for a picture in which no face is to be expected.
-FACELESS_SHOT = (
-    r"(?i)\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b"
-)
+FACELESS_SHOT = r"(?i)\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b"
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,21 +190,23 @@ def _verdict(one: Measured, rules: Rules, score: float, reason_to_doubt: str | N
         goes = {"own output": ASIDE, "pass": PASSED, "reject": REJECTED}[rules.uncertain]
         return Judgement(UNCERTAIN_VERDICT, goes, score, f"{who}{reason_to_doubt}; its score {score:.2f} is not relied on", one, chosen)
     if score < rules.threshold:
-        return Judgement(REJECT, REJECTED, score, f"{who}score {told_apart(score, rules.threshold)} ({rules.label})", one, chosen)
+        return Judgement(REJECT, REJECTED, score, f"{who}score {told_apart(score, rules.threshold, 'is below')} ({rules.label})", one, chosen)
     if NO_LIMIT > rules.max_score < score:
-        return Judgement(REJECT, REJECTED, score, f"{who}score {score:.2f} is above max_score {rules.max_score:.2f}: too close a copy of the reference", one, chosen)
+        return Judgement(
+            REJECT, REJECTED, score, f"{who}score {told_apart(score, rules.max_score, 'is above max_score')}: too close a copy of the reference", one, chosen
+        )
     return Judgement(PASS, PASSED, score, f"{who}score {score:.2f} reaches {rules.threshold:.2f} ({rules.label})", one, chosen)
 
 
-def told_apart(score: float, limit: float) -> str:
+def told_apart(score: float, limit: float, relation: str) -> str:
     """`0.31 is below 0.50`, with as many digits as it takes to see it."""
     digits = next((digits for digits in (2, 3, 4) if f"{score:.{digits}f}" != f"{limit:.{digits}f}"), 6)
-    return f"{score:.{digits}f} is below {limit:.{digits}f}"
+    return f"{score:.{digits}f} {relation} {limit:.{digits}f}"
 
 
 def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> Judgement:
     doubts = [doubt(face) for face in one.faces]
-    chosen = assign(one.scores, rules.threshold)
+    chosen = assign(one.scores, rules.threshold, np.array([reason is None for reason in doubts]))
     missing = [identity.name for identity, face in zip(identities, chosen) if face is None]
     scores = [float(one.scores[face, person]) for person, face in enumerate(chosen) if face is not None]
     lowest = min(scores) if scores else None
@@ -214,7 +214,9 @@ def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> 
         faces = "1 face" if len(one.faces) == 1 else f"{len(one.faces)} faces"
         return Judgement(REJECT, REJECTED, lowest, f"{' and '.join(missing)} missing: {faces} for {len(identities)} people", one, chosen)
     # The person who decides: one who is clearly not there, then one who cannot be judged, then the one who scores lowest.
-    order = sorted(range(len(identities)), key=lambda p: (not (scores[p] < rules.threshold and doubts[chosen[p]] is None), doubts[chosen[p]] is None, scores[p]))
+    order = sorted(
+        range(len(identities)), key=lambda p: (not (scores[p] < rules.threshold and doubts[chosen[p]] is None), doubts[chosen[p]] is None, scores[p])
+    )
     person = order[0]
     judgement = _verdict(one, rules, scores[person], doubts[chosen[person]], chosen, f"{identities[person].name}: ")
     if judgement.verdict == PASS and NO_LIMIT > rules.max_score < max(scores):
@@ -227,17 +229,17 @@ def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> 
     return judgement
 
 
-def assign(scores: np.ndarray, threshold: float) -> tuple[int | None, ...]:
+def assign(scores: np.ndarray, threshold: float, clear: np.ndarray | bool = True) -> tuple[int | None, ...]:
     """For each identity the face that is taken for it, one to one; None where there are fewer faces than identities.
 
-    scores [faces, identities]. Of all assignments the one in which the most people reach the threshold, and among those the one with the
-    highest sum of scores (Hungarian method, scipy.optimize.linear_sum_assignment).
+    scores [faces, identities]; clear: bool [faces], which faces can be judged. Of all assignments the one in which the most people reach the
+    threshold by a clear face, and among those the one with the highest sum of scores (Hungarian method, scipy.optimize.linear_sum_assignment).
     """
     from scipy.optimize import linear_sum_assignment
 
     # Scores span less than `bonus` over all pairs together, so one more person above the threshold outweighs any sum.
     bonus = 2 * (np.abs(scores).max(initial=0.0) + 1) * max(scores.shape)
-    faces, people = linear_sum_assignment(scores + bonus * (scores >= threshold), maximize=True)
+    faces, people = linear_sum_assignment(scores + bonus * ((scores >= threshold) & np.reshape(clear, (-1, 1))), maximize=True)
     by_person = dict(zip(people.tolist(), faces.tolist()))
     return tuple(by_person.get(person) for person in range(scores.shape[1]))
 
@@ -251,7 +253,10 @@ def _keep_best(judgements: list[Judgement], count: int) -> list[Judgement]:
     out = list(judgements)
     for i in ranked[count:]:
         out[i] = replace(
-            out[i], verdict=REJECT, goes=REJECTED, reason=f"passes with {out[i].score:.2f}, but is not among the best {count} of {len(passed)} (from {last:.2f} on)"
+            out[i],
+            verdict=REJECT,
+            goes=REJECTED,
+            reason=f"passes with {out[i].score:.2f}, but is not among the best {count} of {len(passed)} (from {last:.2f} on)",
         )
     return out
 

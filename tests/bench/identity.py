@@ -98,14 +98,26 @@ def bench_dlib(host) -> None:
     pictures = portraits()
     batch = torch.from_numpy(np.stack(pictures)).float() / 255
     identity, *_ = our_node(host, "LikenessBuildIdentity", images=[batch[:1]], name=["she"], combine=["mean"])
-    gate = {"strictness": ["standard"], "threshold": [0.5], "face": ["best match"], "no_face": ["reject"], "uncertain": ["own output"], "keep_best": [0], "max_score": [1.0]}
+    gate = {
+        "strictness": ["standard"],
+        "threshold": [0.5],
+        "face": ["best match"],
+        "no_face": ["reject"],
+        "uncertain": ["own output"],
+        "keep_best": [0],
+        "max_score": [1.0],
+    }
 
     def ours():
         identity.recognizer._memory.clear()
         our_node(host, "LikenessIdentityGate", image=[batch], identity=[identity], **gate)
 
     predictor_file, network_file = dlib_files()
-    detector, predictor, network = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_file)), dlib.face_recognition_model_v1(str(network_file))
+    detector, predictor, network = (
+        dlib.get_frontal_face_detector(),
+        dlib.shape_predictor(str(predictor_file)),
+        dlib.face_recognition_model_v1(str(network_file)),
+    )
 
     def bare():
         import cv2
@@ -138,8 +150,18 @@ def bench_dlib(host) -> None:
                 node.analize(models, batch[:1], batch, "euclidean", 100.0, 0)
 
             ours_time, bare_time, their_time = interleaved(ours, bare, theirs)
-        say("dlib, times as many pictures per second as FaceEmbedDistance", their_time / ours_time, "3.5 or more", f"{PICTURES} pictures of {SIDE}x{SIDE}, Identity Gate with overlays, plot and report")
-    say("dlib, time of the gate over the bare detect and embed calls", ours_time / bare_time, "1.15 or less", "the same pictures, detection at 512, one batched embed")
+        say(
+            "dlib, times as many pictures per second as FaceEmbedDistance",
+            their_time / ours_time,
+            "3.5 or more",
+            f"{PICTURES} pictures of {SIDE}x{SIDE}, Identity Gate with overlays, plot and report",
+        )
+    say(
+        "dlib, time of the gate over the bare detect and embed calls",
+        ours_time / bare_time,
+        "1.15 or less",
+        "the same pictures, detection at 512, one batched embed",
+    )
 
 
 def bench_arcface(host) -> None:
@@ -189,7 +211,12 @@ def bench_arcface(host) -> None:
 
         ours_time, bare_time = interleaved(ours, bare)
         del pack, torch
-    say("ArcFace, time over the bare detector and one batched embed", ours_time / bare_time, "1.10 or less", f"synthetic pack, {PICTURES} pictures of {SIDE}x{SIDE}")
+    say(
+        "ArcFace, time over the bare detector and one batched embed",
+        ours_time / bare_time,
+        "1.10 or less",
+        f"synthetic pack, {PICTURES} pictures of {SIDE}x{SIDE}",
+    )
     print(f"ArcFace, ONNX sessions opened for a pack of five models: {len(opened)} (wanted 2)")
 
 
@@ -219,7 +246,9 @@ def bench_rejudge(host) -> None:
     start = time.perf_counter()
     judge("strict")
     again = time.perf_counter() - start
-    print(f"rejudging {len(pictures)} pictures with another strictness: {len(calls) - before} detector or recognizer calls (wanted 0; {before} the first time), {first / again:.0f} times as fast")
+    print(
+        f"rejudging {len(pictures)} pictures with another strictness: {len(calls) - before} detector or recognizer calls (wanted 0; {before} the first time), {first / again:.0f} times as fast"
+    )
 
 
 def bench_memory(host) -> None:
@@ -245,11 +274,27 @@ def bench_memory(host) -> None:
                 sizes.append(resident())
                 return len(text)
 
-        arguments = ["score", str(album), "--reference", str(album / "0000.png"), "--recognizer", "buffalo_l", "--models-dir", str(Path(folder) / "models"), "--json", str(Path(folder) / "r.json")]
+        arguments = [
+            "score",
+            str(album),
+            "--reference",
+            str(album / "0000.png"),
+            "--recognizer",
+            "buffalo_l",
+            "--models-dir",
+            str(Path(folder) / "models"),
+            "--json",
+            str(Path(folder) / "r.json"),
+        ]
         with contextlib.redirect_stdout(Watching()), contextlib.redirect_stderr(io.StringIO()):
             terminal.main(arguments)
     marks = [sizes[int(len(sizes) * share) - 1] for share in (0.05, 0.25, 0.5, 0.75, 1)]
-    say(f"memory of `likeness score` after {count} pictures over after 100", marks[-1] / marks[0], "flat", "resident at 100, 500, 1000, 1500, 2000 pictures: " + ", ".join(f"{m / 2**20:.0f} MiB" for m in marks))
+    say(
+        f"memory of `likeness score` after {count} pictures over after 100",
+        marks[-1] / marks[0],
+        "flat",
+        "resident at 100, 500, 1000, 1500, 2000 pictures: " + ", ".join(f"{m / 2**20:.0f} MiB" for m in marks),
+    )
 
 
 def resident() -> int:
@@ -275,7 +320,9 @@ def bench_import(host) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     times = []
     for _ in range(REPEATS + 1):
-        done = subprocess.run([sys.executable, "-c", code, str(comfyui_root()), str(ROOT)], capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir())
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(comfyui_root()), str(ROOT)], capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir()
+        )
         times += [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("took")]
     print(f"import of the pack after the host's imports: {statistics.median(times[1:]) * 1000:.0f} ms (wanted under 50 ms)")
 

@@ -104,7 +104,6 @@ class Editor:
         self.js("() => { app.canvas.fitViewToSelectionAnimated ? app.extensionManager.command.execute('Comfy.Canvas.FitView') : null }")
         self.page.wait_for_timeout(900)
 
-
     def graph_box(self, margin: int = 24) -> dict:
         """Where the nodes of the graph lie in the window, as a clip for a screenshot."""
         left, top, right, bottom = self.js(

@@ -70,7 +70,8 @@ def test_running_in_the_editor_shows_the_verdicts_in_the_gate(editor):
     editor.problems.clear()
     editor.run()
     editor.page.wait_for_function(
-        "() => { const gate = app.graph.nodes.find(n => n.type === 'LikenessIdentityGate'); return app.nodeOutputs[gate.id]?.images?.length === 3 }", timeout=30_000
+        "() => { const gate = app.graph.nodes.find(n => n.type === 'LikenessIdentityGate'); return app.nodeOutputs[gate.id]?.images?.length === 3 }",
+        timeout=30_000,
     )
     assert ours(editor.problems) == []
     assert not editor.errors()

@@ -95,9 +95,7 @@ class Comfy:
             f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue'.encode(),
             f"--{boundary}--\r\n".encode(),
         ]
-        request = urllib.request.Request(
-            self.url + "/upload/image", b"\r\n".join(parts), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        )
+        request = urllib.request.Request(self.url + "/upload/image", b"\r\n".join(parts), {"Content-Type": f"multipart/form-data; boundary={boundary}"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             told = json.load(answer)
         return f"{told['subfolder']}/{told['name']}" if told["subfolder"] else told["name"]

@@ -62,7 +62,13 @@ def test_six_people_in_six_variants_are_gated_against_one_reference_with_every_v
     gate = graph.gate(folder.out(0), identity, captions=folder.out(1))
     for name, output in (("passed", PASSED), ("rejected", REJECTED), ("uncertain", UNCERTAIN)):
         graph.show(name, gate.out(output))
-    for name, output in (("report", REPORT), ("passed captions", PASSED_CAPTIONS), ("rejected captions", REJECTED_CAPTIONS), ("all", ALL_PASSED), ("count", COUNT)):
+    for name, output in (
+        ("report", REPORT),
+        ("passed captions", PASSED_CAPTIONS),
+        ("rejected captions", REJECTED_CAPTIONS),
+        ("all", ALL_PASSED),
+        ("count", COUNT),
+    ):
         graph.tell(name, gate.out(output))
 
     run = comfy.run(graph)
@@ -144,7 +150,12 @@ def test_a_cast_passes_only_when_everyone_is_there_and_strangers_can_be_refused(
     gate_of((0, 3), "allow", "two")
     gate_of((0, 3), "reject", "two alone")
     alone = graph.add(
-        "alone", "LikenessCastGate", image=graph.picture("solo", "person0.png"), **{"identities.identity0": identities[0], "identities.identity1": identities[1]}, **GATE, strangers="allow"
+        "alone",
+        "LikenessCastGate",
+        image=graph.picture("solo", "person0.png"),
+        **{"identities.identity0": identities[0], "identities.identity1": identities[1]},
+        **GATE,
+        strangers="allow",
     )
     graph.tell("alone report", alone.out(REPORT))
     run = comfy.run(graph)

@@ -22,8 +22,7 @@ CODE_AMPLITUDE = 80.0  # levels of 255; 140 +- 80 * sqrt(2) stays inside 0..255 
 DISK = 0.44  # the disk's diameter in face sizes: inside the middle 2x2 cells, with a gray rim
 
 # The face's box is exactly what InsightFace aligns to 112x112 (insightface/utils/face_align.py, arcface_dst).
-ARCFACE_TEMPLATE = np.float32(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+ARCFACE_TEMPLATE = np.float32([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 KEYPOINTS = ARCFACE_TEMPLATE / 112  # [5,2] x, y in face sizes: eye, eye, nose, mouth corner, mouth corner
 
 GRID = 4
@@ -97,7 +96,7 @@ def paint(picture, identity, x, y, size, **look):
     """
     if min(x, y) < 0 or x + size > picture.shape[1] or y + size > picture.shape[0]:
         raise ValueError(f"a face of {size} at {x}, {y} leaves the picture {picture.shape[1]}x{picture.shape[0]}")
-    picture[y:y + size, x:x + size] = painted_face(identity, size, **look)
+    picture[y : y + size, x : x + size] = painted_face(identity, size, **look)
     return np.float32([x, y, x + size, y + size])
 
 
@@ -136,8 +135,7 @@ class _Graph:
 
     def save(self, path, inputs, outputs):
         """inputs, outputs: name -> shape; a string is a symbolic dimension."""
-        values = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in group.items()]
-                  for group in (inputs, outputs)]
+        values = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in group.items()] for group in (inputs, outputs)]
         graph = helper.make_graph(self.nodes, "tiny", *values, self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = IR_VERSION
@@ -162,8 +160,7 @@ def _moment_kernels():
     x, y = np.meshgrid(from_centre, from_centre)
     distance = np.maximum(abs(x), abs(y))
     x, y = x + UNITS / 2, y + UNITS / 2  # a window surrounds its cell; the anchor is the cell's top left corner
-    return np.float32([(distance < window) * k for window in WINDOWS
-                       for k in (1 + 0 * x, x, y, x * x, y * y, distance > window - RIM)])[:, None]
+    return np.float32([(distance < window) * k for window in WINDOWS for k in (1 + 0 * x, x, y, x * x, y * y, distance > window - RIM)])[:, None]
 
 
 def _ramp(graph, value, slope, offset):
@@ -232,9 +229,11 @@ def write_scrfd(path, static_size=None):
         graph("Identity", score, into=f"score_{stride}")
         graph("MatMul", face, corners, into=f"bbox_{stride}")
         graph("MatMul", face, points, into=f"kps_{stride}")
-    return graph.save(path, {"input.1": [1, 3, height, width]}, {
-        f"{name}_{stride}": [counts[stride], columns]
-        for name, columns in (("score", 1), ("bbox", 4), ("kps", 10)) for stride in STRIDES})
+    return graph.save(
+        path,
+        {"input.1": [1, 3, height, width]},
+        {f"{name}_{stride}": [counts[stride], columns] for name, columns in (("score", 1), ("bbox", 4), ("kps", 10)) for stride in STRIDES},
+    )
 
 
 def write_yunet(path, static_size=(640, 640)):
@@ -260,12 +259,12 @@ def write_yunet(path, static_size=(640, 640)):
         score = graph("Max", first, second)
         x, y, size = graph("Split", face, axis=1, outputs=3)
         log_size = graph("Log", graph("Add", size, 1e-6))
-        results = {"cls": score, "obj": score, "bbox": graph("Concat", x, y, log_size, log_size, axis=1),
-                   "kps": graph("MatMul", face, points)}
+        results = {"cls": score, "obj": score, "bbox": graph("Concat", x, y, log_size, log_size, axis=1), "kps": graph("MatMul", face, points)}
         for name, result in results.items():
             graph("Reshape", result, np.int64([1, -1, columns[name]]), into=f"{name}_{stride}")
-    return graph.save(path, {"input": [1, 3, height, width]}, {
-        f"{name}_{stride}": [1, counts[stride], columns[name]] for name in columns for stride in STRIDES})
+    return graph.save(
+        path, {"input": [1, 3, height, width]}, {f"{name}_{stride}": [1, counts[stride], columns[name]] for name in columns for stride in STRIDES}
+    )
 
 
 # ---- recognition, attributes, landmarks ------------------------------------------------------------------------------
@@ -333,6 +332,7 @@ def write_3d68(path):
 
     A frontal face drawn with arcs, near enough to InsightFace's mean shape for a pose of a few degrees.
     """
+
     def arc(centre, radii, first, last, count, z):
         turn = np.radians(np.linspace(first, last, count))
         return np.stack([centre[0] + radii[0] * np.cos(turn), centre[1] + radii[1] * np.sin(turn), z + 0 * turn], 1)
@@ -341,10 +341,19 @@ def write_3d68(path):
     jaw[:, 2] = -0.31 + 0.7 * np.sin(np.linspace(0, np.pi, 17))
     brow = np.linspace((-0.47, -0.46, 0.25), (-0.15, -0.46, 0.42), 5)
     bridge = np.linspace((0, -0.32, 0.46), (0, -0.14, 0.6), 4)
-    face = np.concatenate([
-        jaw, brow, brow[::-1] * (-1, 1, 1), bridge, np.linspace((-0.14, 0.03, 0.45), (0.14, 0.03, 0.45), 5),
-        arc((-0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3), arc((0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3),
-        arc((0, 0.235), (0.21, 0.065), 180, 510, 12, 0.45), arc((0, 0.235), (0.17, 0.03), 180, 495, 8, 0.45)])
+    face = np.concatenate(
+        [
+            jaw,
+            brow,
+            brow[::-1] * (-1, 1, 1),
+            bridge,
+            np.linspace((-0.14, 0.03, 0.45), (0.14, 0.03, 0.45), 5),
+            arc((-0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3),
+            arc((0.275, -0.31), (0.115, 0.035), 180, 480, 6, 0.3),
+            arc((0, 0.235), (0.21, 0.065), 180, 510, 12, 0.45),
+            arc((0, 0.235), (0.17, 0.03), 180, 495, 8, 0.45),
+        ]
+    )
     points = np.zeros((1103, 3))
     points[-68:] = face * 0.77 + (0, 0.19, 0)  # the eyes come to lie on KEYPOINTS
     return _write_landmarks(path, points)
@@ -372,8 +381,7 @@ def write_pack(directory, name="buffalo_l", *, scrfd=False, static_batch=False, 
     files = PACKS[name] | (ATTRIBUTES if name != "auraface" else {})
     if scrfd:
         files = files | {"scrfd_10g_bnkps.onnx": write_scrfd}
-    options = {write_scrfd: {"static_size": static_size},
-               write_arcface: {"static_batch": static_batch, "seed": list(PACKS).index(name)}}
+    options = {write_scrfd: {"static_size": static_size}, write_arcface: {"static_batch": static_batch, "seed": list(PACKS).index(name)}}
     for file, write in files.items():
         write(directory / file, **options.get(write, {}))
     return directory

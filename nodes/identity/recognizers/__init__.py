@@ -234,5 +234,3 @@ def _insightface_model(file: Path, task: str, providers: list[str], options: lis
     if model is None or getattr(model, "taskname", None) != task:
         raise MissingModelError(f"{file} is not a face {task} model; delete it and get the pack again.")
     return model
-
-

@@ -26,6 +26,7 @@ YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 # Roles of the files in the packs that InsightFace and fal publish; any other file is opened to see what it is.
 DETECTOR_FILES = frozenset({"det_10g.onnx", "det_2.5g.onnx", "det_500m.onnx", "scrfd_10g_bnkps.onnx", YUNET_FILE})
 EMBEDDER_FILES = frozenset({"w600k_r50.onnx", "w600k_mbf.onnx", "glintr100.onnx"})
+ARCFACE_DIMS = 512
 OTHER_FILES = frozenset({"1k3d68.onnx", "2d106det.onnx", "genderage.onnx"})
 
 NON_COMMERCIAL = "non-commercial research only (InsightFace)"
@@ -91,9 +92,7 @@ def similarity(metric: str, embeddings: np.ndarray, template: np.ndarray) -> np.
 
 # 1 - distance: dlib's documentation takes two faces for one person below a distance of 0.6 (python_examples/face_recognition.py).
 DLIB_THRESHOLDS = Thresholds(0.40, 0.50, 0.60, "dlib's own limit, distance 0.6, is loose; standard is 0.5, strict 0.4")
-BUFFALO_SOURCE = (
-    "InsightFace's GUI and server take 0.40, which is about FAR 1e-6 (0.41, model_zoo and server README); 0.22 is the best F1 on LFW-like sets"
-)
+BUFFALO_SOURCE = "InsightFace's GUI and server take 0.40, which is about FAR 1e-6 (0.41, model_zoo and server README); 0.22 is the best F1 on LFW-like sets"
 BORROWED_SOURCE = "none published for this model: those of buffalo_l stand in, so look at how your own references score against each other"
 BUFFALO_THRESHOLDS = Thresholds(0.30, 0.40, 0.50, BUFFALO_SOURCE)
 BORROWED_THRESHOLDS = Thresholds(0.30, 0.40, 0.50, BORROWED_SOURCE)
@@ -199,7 +198,8 @@ def _pack(name: str, models_dir: Path | None, commercial_only: bool) -> Recogniz
         known = embedder.name in EMBEDDER_FILES
         embedder_part = Part(f"ArcFace ({embedder.stem})", NON_COMMERCIAL if known else UNKNOWN_LICENCE, False, (embedder,))
     thresholds = BUFFALO_THRESHOLDS if embedder.name == "w600k_r50.onnx" else BORROWED_THRESHOLDS
-    return RecognizerInfo(name, detector_part, embedder_part, "cosine", 512, thresholds)
+    dims = ARCFACE_DIMS if embedder.name in EMBEDDER_FILES else _role_by_contents(embedder)[1]
+    return RecognizerInfo(name, detector_part, embedder_part, "cosine", dims, thresholds)
 
 
 def pack_folder(name: str, models_dir: Path) -> Path | None:
@@ -216,7 +216,7 @@ def _roles(folder: Path) -> tuple[list[Path], list[Path]]:
     for file in sorted(folder.glob("*.onnx")):
         if file.name in OTHER_FILES:
             continue
-        role = "detector" if file.name in DETECTOR_FILES else "embedder" if file.name in EMBEDDER_FILES else _role_by_contents(file)
+        role = "detector" if file.name in DETECTOR_FILES else "embedder" if file.name in EMBEDDER_FILES else _role_by_contents(file)[0]
         if role == "detector":
             detectors.append(file)
         elif role == "embedder":
@@ -224,27 +224,31 @@ def _roles(folder: Path) -> tuple[list[Path], list[Path]]:
     return detectors, embedders
 
 
-def _role_by_contents(file: Path) -> str | None:
+def _role_by_contents(file: Path) -> tuple[str | None, int]:
+    """("detector", 0), ("embedder", its embedding size) or (None, 0) for any other file."""
     stat = file.stat()
     return _role(file, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _role(file: Path, size: int, modified: int) -> str | None:
+def _role(file: Path, size: int, modified: int) -> tuple[str | None, int]:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load_model(str(file), load_external_data=False).graph
     except (DecodeError, OSError, ValueError):
-        return None
+        return None, 0
     initialized = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initialized]
     sides = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim][2:] if len(inputs) == 1 else []
     # insightface's own routing (model_zoo.py): five outputs and more are a detector, one square input from 112 on is a recognition model.
     if len(graph.output) in (6, 9, 10, 15):
-        return "detector"
-    return "embedder" if sides == [112, 112] and len(graph.output) == 1 else None
+        return "detector", 0
+    if sides == [112, 112] and len(graph.output) == 1:
+        shape = graph.output[0].type.tensor_type.shape.dim
+        return "embedder", (shape[-1].dim_value if shape else 0) or ARCFACE_DIMS
+    return None, 0
 
 
 def files_hash(files: tuple[Path, ...]) -> str:

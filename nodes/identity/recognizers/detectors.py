@@ -58,9 +58,7 @@ class HogDetector(Detector):
     def find(self, pixels):
         boxes, margins, _ = self._detector.run(np.ascontiguousarray(pixels), 0, 0.0)
         # The margin of a linear classifier: the logistic function puts its limit (0) at confidence 0.5.
-        return [
-            Detection((box.left(), box.top(), box.right() + 1, box.bottom() + 1), float(1 / (1 + np.exp(-margin)))) for box, margin in zip(boxes, margins)
-        ]
+        return [Detection((box.left(), box.top(), box.right() + 1, box.bottom() + 1), float(1 / (1 + np.exp(-margin)))) for box, margin in zip(boxes, margins)]
 
 
 class ScrfdDetector(Detector):
@@ -89,9 +87,7 @@ class ScrfdDetector(Detector):
         boxes, keypoints = self._model.detect(pixels[..., ::-1], input_size=input_size)
         if keypoints is None:
             raise MissingModelError(f"The detector {Path(self._model.model_file).name} gives no landmarks; alignment needs one with keypoints (bnkps).")
-        return [
-            Detection(tuple(float(v) for v in box[:4]), float(box[4]), points.astype(np.float32, copy=False)) for box, points in zip(boxes, keypoints)
-        ]
+        return [Detection(tuple(float(v) for v in box[:4]), float(box[4]), points.astype(np.float32, copy=False)) for box, points in zip(boxes, keypoints)]
 
 
 class YunetDetector(Detector):
