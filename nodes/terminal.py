@@ -29,6 +29,7 @@ OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
 # Pictures measured together: enough for full batches, few enough that 8000x6000 pictures fit.
 CHUNK_PICTURES = 16
 CHUNK_BYTES = 256 << 20
+LONGEST_STEM = 200
 
 NAMED_STRICTNESS = tuple(name for name in scoring.STRICTNESS if name != "custom")
 
@@ -120,8 +121,7 @@ def _score(options) -> int:
     for warning in identity.warnings:
         print(f"likeness: {warning}", file=sys.stderr)
     rules = _rules(options, identity)
-    # Overlays of an earlier run may lie among the pictures: they are not measured.
-    files = [file for file in find_pictures(options.paths) if not (options.overlay and file.is_relative_to(options.overlay))]
+    files = [file for file in find_pictures(options.paths) if not _is_earlier_overlay(file, options)]
     if not files:
         raise InputError(f"There is no picture in {', '.join(map(str, options.paths))}.")
     # The table goes where the report does not.
@@ -141,6 +141,15 @@ def _score(options) -> int:
     if counts["unreadable"]:
         return UNUSABLE
     return OK if counts[scoring.PASSED] == len(files) else NOT_ALL_PASSED
+
+
+def _is_earlier_overlay(file: Path, options) -> bool:
+    """Whether a picture lies in the overlay folder, where that is a folder of its own somewhere below a named one."""
+    if not options.overlay:
+        return False
+    folder = options.overlay.resolve()
+    below = any(folder != path.resolve() and folder.is_relative_to(path.resolve()) for path in options.paths)
+    return below and file.resolve().is_relative_to(folder)
 
 
 def _identity(options) -> Identity:
@@ -229,7 +238,9 @@ def _write_overlay(options, path: Path, picture: Picture, judgement: scoring.Jud
     # Below the folder it was found in a picture keeps its sub-folders; one named outright goes to the top.
     roots = [root for root in options.paths if root.is_dir() and path.is_relative_to(root)]
     relative = path.relative_to(roots[0]) if roots else Path(path.name)
-    target = options.overlay / relative.with_name(f"{relative.stem}_{judgement.verdict.replace(' ', '_')}.jpg")
+    # File systems take 255 bytes: a long name gives way to the verdict and the number behind it.
+    stem = relative.stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    target = options.overlay / relative.with_name(f"{stem}_{judgement.verdict.replace(' ', '_')}.jpg")
     encoded = BytesIO()
     Image.fromarray(overlay(picture.pixels, judgement, [identity])).save(encoded, "JPEG", quality=92)
     try:
@@ -263,14 +274,14 @@ class _ReportWriter:
 
 @contextmanager
 def _report_file(name: str | None):
-    """The report's writer. A named file appears when it is whole; until then, and if the process is killed, it is NAME.part."""
+    """The report's writer. A named file appears when it is whole; until then, and if the process is killed, it is NAME.PID.part."""
     if name is None or name == "-":
         yield _ReportWriter(sys.stdout if name else None)
         return
     target = Path(name)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        with open(part, "w", encoding="utf-8") as stream:
+        with open(part, "x", encoding="utf-8") as stream:
             yield _ReportWriter(stream)
         if target.exists():
             raise InputError(f"{target} has appeared meanwhile and is not overwritten; the report is in {part}.")

@@ -80,10 +80,11 @@ def test_data_files_of_the_engine_are_packaged():
 
 
 def test_the_installed_package_has_no_top_level_nodes_and_one_command():
-    try:
-        installed = importlib.metadata.distribution("character-likeness")
-    except importlib.metadata.PackageNotFoundError:
+    # A build leaves its own metadata in the checkout, which is on the path here: that is not an installation.
+    found = [known for known in importlib.metadata.distributions(name="character-likeness") if Path(known.locate_file("")).resolve() != ROOT]
+    if not found:
         pytest.skip("character-likeness is not installed here")
+    installed = found[0]
     tops = {file.parts[0] for file in installed.files}
     assert "nodes" not in tops
     assert {(entry.name, entry.value) for entry in installed.entry_points} == {("likeness", "character_likeness.nodes.terminal:main")}
@@ -111,7 +112,7 @@ def test_torch_and_onnxruntime_gpu_stay_out_of_the_dependencies_and_the_gpu_buil
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert lines[-1].startswith("onnxruntime-gpu;")
     assert not any(line.startswith(("torch", "opencv")) or line.startswith("numpy=") for line in lines)
-    assert "mediapipe>=0.10.30,<1" in lines
+    assert sum(line.startswith("mediapipe>=0.10.30,<1") for line in lines) == 1
 
 
 def test_the_registry_fields_are_there():

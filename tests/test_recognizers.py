@@ -5,7 +5,9 @@ dlib is tested on photographs, the ArcFace packs on the painted faces of tests/t
 
 import importlib.util
 import shutil
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from character_likeness.nodes.errors import InputError, LikenessError, MissingMo
 from character_likeness.nodes.identity.recognizers import (
     Recognizer,
     any_face,
+    catalogue,
     describe,
     environment,
     every_look,
@@ -563,11 +566,11 @@ def test_antelopev2_is_found_in_the_folder_that_its_archive_makes(tmp_path, face
 
 @insightface
 def test_two_recognizers_have_one_fingerprint_only_if_their_embedders_are_the_same(models_dir, tmp_path):
-    prints = [describe(name, models_dir).fingerprint for name in ("buffalo_l", "antelopev2", "auraface")]
+    prints = [describe(name, models_dir).fingerprint() for name in ("buffalo_l", "antelopev2", "auraface")]
     assert len(set(prints)) == 3
     copy = tmp_path.joinpath(*PACKS, "renamed")
     shutil.copytree(models_dir.joinpath(*PACKS, "buffalo_l"), copy)
-    assert describe("renamed", tmp_path).fingerprint == prints[0]
+    assert describe("renamed", tmp_path).fingerprint() == prints[0]
 
 
 # --- what is missing or wrong, in one sentence ---
@@ -770,3 +773,69 @@ def test_cosine_scores_do_not_depend_on_length_and_dlib_scores_do():
     assert not np.allclose(similarity("euclidean", 3 * embeddings, 2 * template), similarity("euclidean", embeddings, template))
     assert similarity("euclidean", template[None], template)[0] == 1
     assert np.isfinite(similarity("cosine", np.zeros((1, 8)), template)).all()
+
+
+# --- files that change, folders that are closed, packages that are gone ---
+
+
+def test_a_pack_whose_file_was_replaced_is_another_recognizer_with_its_own_hash(tmp_path, face_packs):
+    pack = tmp_path.joinpath(*PACKS, "buffalo_l")
+    face_packs.write_pack(pack, "buffalo_l")
+    picture = Picture(face_packs.painted_face(3, 300))
+    before = open_recognizer("buffalo_l", tmp_path)
+    old_print, old = before.fingerprint, before.faces([picture])[0].faces[0].embedding
+    face_packs.write_arcface(pack / "w600k_r50.onnx", seed=77)
+    after = open_recognizer("buffalo_l", tmp_path)
+    assert after is not before and after.fingerprint != old_print == before.fingerprint
+    assert abs(float(after.score(after.faces([picture])[0].faces[0].embedding[None], old)[0])) < 0.3
+
+
+def test_a_folder_that_may_not_be_looked_into_hides_no_other_pack(tmp_path, face_packs, monkeypatch):
+    face_packs.write_pack(tmp_path.joinpath(*PACKS, "mine"), "buffalo_l")
+    tmp_path.joinpath(*PACKS, "lost+found").mkdir()
+    real = Path.is_dir
+
+    def closed(self):
+        if "lost+found" in self.parts:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert names(tmp_path)[-1] == "mine"
+    with pytest.raises(MissingModelError, match=r"There is no face recognizer pack"):
+        describe("lost+found", tmp_path)
+
+
+def test_a_model_file_that_may_not_be_read_is_one_sentence(tmp_path, face_packs, monkeypatch):
+    face_packs.write_pack(tmp_path.joinpath(*PACKS, "closed"), "buffalo_l")
+    info = describe("closed", tmp_path)
+
+    def closed(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", closed)
+    with pytest.raises(MissingModelError, match=r"w600k_r50\.onnx cannot be read \(Permission denied\)\."):
+        info.fingerprint()
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "insightface", "cv2"])
+def test_a_package_that_cannot_be_imported_is_one_sentence_when_the_models_open(tmp_path, face_packs, monkeypatch, package):
+    face_packs.write_pack(tmp_path.joinpath(*PACKS, "buffalo_l"), "buffalo_l")
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    recognizer = open_recognizer("buffalo_l", tmp_path, "cuda" if package == "onnxruntime" else "cpu")
+    with pytest.raises(MissingPackageError, match=r"The package \S+ is needed here and cannot be imported \(.*\): run `.*pip install"):
+        recognizer.models()
+
+
+def test_antelopev2s_embedder_in_a_folder_called_auraface_is_not_taken_for_auraface(tmp_path, face_packs, monkeypatch):
+    pack = tmp_path.joinpath(*PACKS, "auraface")
+    face_packs.write_pack(pack, "auraface")
+    assert describe("auraface", tmp_path).commercial
+    monkeypatch.setattr(catalogue, "ANTELOPE_EMBEDDER_BYTES", (pack / "glintr100.onnx").stat().st_size)
+    info = describe("auraface", tmp_path)
+    assert not info.commercial and "non-commercial" in info.licence
+    monkeypatch.setattr(catalogue, "dlib_installed", lambda: False)
+    with pytest.raises(MissingModelError, match="No face recognizer is installed"):
+        describe("auto", tmp_path)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from character_likeness.nodes import demo
 from character_likeness.nodes.errors import InputError, NoFaceError
 from character_likeness.nodes.identity import scoring
 from character_likeness.nodes.identity.identity import Identity, Reference, build_identity, distinctly_named
-from character_likeness.nodes.identity.recognizers import Face, Part, Recognizer, RecognizerInfo, Thresholds, open_recognizer, search
+from character_likeness.nodes.identity.recognizers import Face, Found, Part, Recognizer, RecognizerInfo, Thresholds, open_recognizer, search
 from character_likeness.nodes.identity.scoring import MatchRate, Measured, Rules, assign, doubt, judge, match_rate, measure, threshold_of
 from character_likeness.nodes.pictures import Picture
 
@@ -527,3 +528,67 @@ def test_the_report_of_photographs_is_valid(valid, group, identities):
     valid.validate(json.loads(json.dumps(told, allow_nan=False)))
     assert sorted(filter(None, (face["taken_for"] for face in told["pictures"][0]["faces"]))) == [f"person {i}" for i in range(1, 7)]
     assert told["recognizer"]["commercial"] is True and len(told["recognizer"]["file_hash"]) == 64
+
+
+@pytest.mark.parametrize(
+    "caption, needs_none",
+    [
+        ("mira, back view, red coat", True),
+        ("mira walking away, seen from behind", True),
+        ("woman standing, her back to the camera, rain", True),
+        ("mira, legs only, sneakers", True),
+        ("a rear view of her on a bench", True),
+        ("realistic_body, torso, studio", True),
+        ("portrait, smiling, rim light from behind", False),
+        ("sunlight from behind her", False),
+        ("she looks from behind a tree", False),
+        ("full body only", False),
+        ("hands only half visible", False),
+        ("in a rear view mirror", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_a_caption_that_names_a_faceless_shot_excuses_the_missing_face(caption, needs_none):
+    assert verdict(NOBODY, captions=[caption]).verdict == ("not judged" if needs_none else "no face")
+
+
+def test_a_find_that_is_hardly_a_face_and_like_nobody_is_no_stranger_and_no_face_of_every_face():
+    fold = {"confidence": 0.52}
+    assert verdict(seen(0.8, (0.1, fold)), Rules(0.4, "standard", strangers="reject")).verdict == "pass"
+    assert verdict(seen(0.8, (0.1, fold)), Rules(0.4, "standard", "every face")).verdict == "pass"
+    assert verdict(seen(0.8, 0.1), Rules(0.4, "standard", strangers="reject")).verdict == "reject"
+    assert verdict(seen((0.1, fold)), Rules(0.4, "standard", "every face")).verdict == "reject"
+
+
+@dlib
+def test_the_astronaut_is_alone_in_her_picture(dlib_recognizer):
+    picture = demo.photograph("skimage", "data", "astronaut.png")
+    her = [build_identity([picture], dlib_recognizer)]
+    for rules in (Rules(0.5, "standard", strangers="reject"), Rules(0.5, "standard", "every face")):
+        assert judge(measure([picture], her, rules.face, thorough=True), her, rules)[0].verdict == "pass"
+
+
+def test_with_every_face_too_close_a_copy_among_them_is_refused():
+    assert verdict(seen(0.99, 0.7), Rules(0.4, "standard", "every face", max_score=0.95)).verdict == "reject"
+    assert verdict(seen(0.9, 0.7), Rules(0.4, "standard", "every face", max_score=0.95)).verdict == "pass"
+
+
+def test_the_search_for_a_cast_goes_on_while_one_face_serves_for_two():
+    asked = []
+
+    class Recording:
+        """A recognizer that has found one face, which is like both siblings, and asks whether that is enough."""
+
+        info = bare().info
+        fingerprint = "same"
+
+        def faces(self, pictures, enough, tick):
+            asked.append(enough(0, (a_face(),)))
+            return [Found((a_face(),))]
+
+    recognizer = Recording()
+    siblings = [Identity(name, recognizer, "mean", (Reference(0, a_face()),), np.zeros((4, 4, 3), np.uint8)) for name in ("Ann", "Bea")]
+    recognizer.score = lambda embeddings, template: np.full(len(embeddings), 0.9)
+    measure([Picture(np.zeros((640, 640, 3), np.uint8))], siblings)
+    assert asked == [False]

@@ -232,8 +232,9 @@ def test_a_report_that_appears_meanwhile_is_not_overwritten(put, her, people, tm
     monkeypatch.setattr(scoring, "measure", late)
     assert main(["score", str(put("a.png", people[0])), "--reference", str(her), "--json", str(report)]) == 2
     assert report.read_text() == "somebody else's"
-    assert read(tmp_path / "report.json.part")["pictures"][0]["verdict"] == "pass"
-    assert "report.json.part" in capsys.readouterr().err
+    (part,) = tmp_path.glob("report.json.*.part")
+    assert read(part)["pictures"][0]["verdict"] == "pass"
+    assert part.name in capsys.readouterr().err
 
 
 def test_an_interrupted_run_leaves_no_report_that_looks_whole(run, put, her, people, tmp_path, monkeypatch):
@@ -435,3 +436,33 @@ def test_the_demo_alters_a_picture_in_the_ways_it_names(variants, people):
     assert variants[0]["half size"].size == (people[0].size[0] // 2, people[0].size[1] // 2)
     assert variants[0]["darkened"].pixels.mean() == pytest.approx(people[0].pixels.mean() / 2, rel=0.02)
     assert np.array_equal(variants[0]["mirrored"].pixels, people[0].pixels[:, ::-1])
+
+
+@pytest.mark.parametrize("overlay", ["here", "above"])
+def test_overlays_into_or_above_the_folder_of_the_pictures_leave_the_pictures_measured(put, her, people, tmp_path, capsys, overlay):
+    album = tmp_path / "album"
+    put("album/a.png", people[0])
+    assert main(["score", str(album), "--reference", str(her), "--overlay", str(album if overlay == "here" else tmp_path)]) == 0
+    assert "1 of 1 pass" in capsys.readouterr().out
+
+
+def test_overlays_of_an_earlier_run_in_a_folder_below_are_passed_over(put, her, people, tmp_path, capsys, monkeypatch):
+    put("album/a.png", people[0])
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["score", "album", "--reference", str(her), "--overlay", str(tmp_path / "album" / "seen")]) == 0
+        assert "1 of 1 pass" in capsys.readouterr().out
+
+
+def test_a_name_as_long_as_the_file_system_takes_gets_its_overlay(put, her, people, tmp_path):
+    name = "x" * 251 + ".png"
+    put(f"album/{name}", people[0])
+    assert main(["score", str(tmp_path / "album"), "--reference", str(her), "--overlay", str(tmp_path / "seen")]) == 0
+    assert len(list((tmp_path / "seen").iterdir())) == 1
+
+
+def test_a_users_own_part_file_is_left_alone(put, her, people, tmp_path):
+    mine = tmp_path / "report.json.part"
+    mine.write_text("mine")
+    assert main(["score", str(put("a.png", people[0])), "--reference", str(her), "--json", str(tmp_path / "report.json")]) == 0
+    assert mine.read_text() == "mine"

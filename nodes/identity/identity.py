@@ -228,7 +228,7 @@ def recognizer_report(recognizer: Recognizer) -> dict:
         "embedder": info.embedder.name,
         "licence": info.licence,
         "commercial": info.commercial,
-        "file_hash": info.fingerprint,
+        "file_hash": recognizer.fingerprint,
     }
 
 
@@ -249,7 +249,13 @@ def save_identity(identity: Identity, folder: Path, name: str) -> Path:
     about = {
         "name": identity.name,
         "combine": identity.combine,
-        "recognizer": {"name": info.name, "fingerprint": info.fingerprint, "metric": info.metric, "detector": info.detector.name, "licence": info.licence},
+        "recognizer": {
+            "name": info.name,
+            "fingerprint": identity.recognizer.fingerprint,
+            "metric": info.metric,
+            "detector": info.detector.name,
+            "licence": info.licence,
+        },
         "thresholds": {"loose": info.thresholds.loose, "standard": info.thresholds.standard, "strict": info.thresholds.strict},
         "references": [
             {
@@ -282,6 +288,17 @@ def save_identity(identity: Identity, folder: Path, name: str) -> Path:
         return write_new(target.with_name(target.name + SUFFIX), content)
     except OSError as error:
         raise IdentityError(f"The identity cannot be saved in {target.parent} ({error.strerror}).") from None
+
+
+def made_with(path: Path) -> str | None:
+    """The name of the recognizer an identity file was made with, read from its header alone; None where that cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str(json.loads((file.metadata() or {})["identity"])["recognizer"]["name"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
 
 
 def load_identity(path: Path, open_recognizer, recognizer: Recognizer | None = None) -> Identity:
@@ -337,7 +354,7 @@ def load_identity(path: Path, open_recognizer, recognizer: Recognizer | None = N
         raise IdentityError(f"{path.name} is damaged or not an identity made by Likeness.") from None
     if recognizer is None:
         recognizer = open_recognizer(made_name)
-    if recognizer.info.fingerprint != made_fingerprint:
+    if recognizer.fingerprint != made_fingerprint:
         other = "another version of its files" if recognizer.info.name == made_name else recognizer.info.name
         raise IdentityError(f"{path.name} was made with the recognizer {made_name} and cannot be compared by {other}; build it again from its pictures.")
     if embeddings.shape[1] != recognizer.info.dims:

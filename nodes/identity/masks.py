@@ -7,6 +7,7 @@ little more than the mask itself.
 
 import atexit
 import importlib.metadata
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from ..errors import InputError, MissingModelError
 from .recognizers.faces import overlap
+
+log = logging.getLogger("likeness")
 
 AREAS = ("face", "head", "hair and face")
 
@@ -290,6 +293,15 @@ def mesh_from_core(landmarks: dict, frame: int, box) -> np.ndarray | None:
     return _best_match([np.asarray(face["landmarks_xy"], float) for face in frames[frame]], box) if frame < len(frames) else None
 
 
+MODELS = ("face_landmarker.task", "selfie_multiclass_256x256.tflite")
+
+
+def models_state(models_dir) -> list[int | None]:
+    """What the best landmarks at hand depend on: the times of MediaPipe's model files, None where one is missing."""
+    files = [Path(models_dir) / "mediapipe" / name for name in MODELS]
+    return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
+
+
 def mediapipe_mesh(picture: np.ndarray, box, models_dir) -> np.ndarray | None:
     """The mesh float [478,2] in pixels of the face in `box`, by MediaPipe's FaceLandmarker on a crop around it; picture uint8 RGB [H,W,3].
 
@@ -298,7 +310,7 @@ def mediapipe_mesh(picture: np.ndarray, box, models_dir) -> np.ndarray | None:
     """
     for scale in (2.0, 1.5, 3.0):  # its detector wants a face that fills a third to two thirds of what it sees
         crop, corner, size = _crop(picture, box, scale)
-        result = _run("FaceLandmarker", Path(models_dir) / "mediapipe" / "face_landmarker.task", crop)
+        result = _run("FaceLandmarker", Path(models_dir) / "mediapipe" / MODELS[0], crop)
         if result is None:
             return None
         mesh = _best_match([np.array([(point.x, point.y) for point in face]) * size + corner for face in result.face_landmarks], box)
@@ -316,7 +328,7 @@ def mediapipe_classes(picture: np.ndarray, box, models_dir) -> np.ndarray | None
     import cv2
 
     crop, (x, y), (width, height) = _crop(picture, box, 4.0)  # as far as hair counts
-    result = _run("ImageSegmenter", Path(models_dir) / "mediapipe" / "selfie_multiclass_256x256.tflite", crop)
+    result = _run("ImageSegmenter", Path(models_dir) / "mediapipe" / MODELS[1], crop)
     if result is None:
         return None
     classes = np.zeros(picture.shape[:2], np.uint8)
@@ -356,15 +368,20 @@ def _run(task: str, model: Path, picture: np.ndarray):
     """The result of a MediaPipe vision task, made once per model file; None where package, file or anything to see is missing."""
     if not model.is_file() or not _mediapipe_is_here() or min(picture.shape[:2]) < LEAST_CROP:
         return None
-    import mediapipe
-    from mediapipe.tasks.python import BaseOptions, vision
+    try:
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
+    except ImportError as error:
+        # Installed but broken, as an old one beside a new numpy: the recognizer's landmarks do.
+        log.warning("MediaPipe cannot be imported (%s): masks are drawn from the recognizer's landmarks.", error)
+        return None
 
     key = (task, str(model.resolve()), model.stat().st_mtime_ns)
     with _tasks_lock:
         if key not in _tasks:
             # several faces: neighbours may stand in the crop, and the box tells which is meant
             special = {"num_faces": 4} if task == "FaceLandmarker" else {"output_category_mask": True, "output_confidence_masks": False}
-            options = getattr(vision, f"{task}Options")(base_options=BaseOptions(model_asset_path=str(model)), **special)
+            options = getattr(vision, f"{task}Options")(base_options=BaseOptions(model_asset_buffer=model.read_bytes()), **special)
             try:
                 _tasks[key] = getattr(vision, task).create_from_options(options)
             except (RuntimeError, ValueError) as error:

@@ -14,7 +14,7 @@ from .. import host
 from ..errors import InputError, LikenessError
 from ..host import Frames, Progress, one, or_block
 from . import drawing, masks, scoring
-from .identity import COMBINE, build_identity, distinctly_named, identity_report, load_identity, save_identity
+from .identity import COMBINE, build_identity, distinctly_named, identity_report, load_identity, made_with, save_identity
 from .recognizers import DEVICES, Face, Recognizer, describe, names, open_recognizer
 from .recognizers.environment import clashes
 
@@ -46,10 +46,9 @@ def _state(name: str) -> str:
     commercial = host.commercial_only()
     try:
         info = describe(name, host.models_dir(), commercial)
+        return f"{commercial} {info.state()}"
     except LikenessError as error:
         return str(error)
-    files = [f"{file}:{file.stat().st_mtime_ns}" for file in (*info.detector.files, *info.embedder.files)]
-    return " ".join([str(commercial), *files])
 
 
 class LikenessLoadRecognizer(io.ComfyNode):
@@ -91,7 +90,8 @@ class LikenessLoadRecognizer(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, recognizer, device):
-        return _state(recognizer)
+        # A wired name is not known yet; it is an input like any other.
+        return _state(recognizer or "auto")
 
     @classmethod
     def execute(cls, recognizer, device) -> io.NodeOutput:
@@ -197,7 +197,10 @@ class LikenessLoadIdentity(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file=None):
+    def validate_inputs(cls, file=None, input_types=None):
+        if "file" in (input_types or {}):
+            # Wired: known when it runs.
+            return True
         if not file:
             return "No identity is chosen: save one with Save Identity first, then press R to refresh the list."
         if folder_paths.get_full_path(host.IDENTITIES, file) is None:
@@ -206,13 +209,15 @@ class LikenessLoadIdentity(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, recognizer=None):
-        path = folder_paths.get_full_path(host.IDENTITIES, file)
-        return [None if path is None else Path(path).stat().st_mtime_ns, host.commercial_only()]
+        path = folder_paths.get_full_path(host.IDENTITIES, file) if file else None
+        return [] if path is None else [Path(path).stat().st_mtime_ns, _state(made_with(Path(path)) or "auto")]
 
     @classmethod
     def execute(cls, file, recognizer=None) -> io.NodeOutput:
-        path = Path(folder_paths.get_full_path_or_raise(host.IDENTITIES, file))
-        return io.NodeOutput(load_identity(path, _open, recognizer))
+        path = folder_paths.get_full_path(host.IDENTITIES, file)
+        if path is None:
+            raise InputError(f"The identity {file} is not in models/likeness/identities.")
+        return io.NodeOutput(load_identity(Path(path), _open, recognizer))
 
 
 def _gate_outputs() -> list:
@@ -268,7 +273,13 @@ def _rule_inputs() -> list:
             default="own output",
             tooltip="Where pictures go whose face is too small (below 40 px), blurred or turned away (about 55 degrees and more by the estimate) to judge.",
         ),
-        io.Int.Input("keep_best", default=0, min=0, max=100000, tooltip="Of the pictures that pass, keep only this many with the highest scores. 0 keeps all."),
+        io.Int.Input(
+            "keep_best",
+            default=0,
+            min=0,
+            max=100000,
+            tooltip="Of the pictures that pass by their score, keep only this many with the highest. 0 keeps all. Pictures let through for another reason are not counted.",
+        ),
         io.Float.Input(
             "max_score",
             default=1.0,
@@ -500,7 +511,7 @@ class LikenessCharacterMask(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):
-        return _state("auto")
+        return [_state("auto"), *masks.models_state(host.models_dir())]
 
     @classmethod
     def execute(cls, image, area, grow, feather, invert, identity=None, landmarks=None) -> io.NodeOutput:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError, NoFaceError
+from ..installation import needed
 from ..pictures import Picture
 from .identity import Identity, recognizer_report
 from .recognizers import Face, every_look
@@ -30,6 +31,9 @@ NO_LIMIT = 1.0
 # Below these a face cannot be judged either way. 40 pixels: a third of the 112 that ArcFace works on.
 SMALLEST_SIDE = 40
 LOWEST_CONFIDENCE = 0.5
+# From here on a find is surely a face: below it dlib's detector takes folds of cloth for faces (0.52 on scikit-image's astronaut, whose face has
+# 0.82), so only what is like the character counts; strangers and `every face` need this.
+SURE_CONFIDENCE = 0.6
 # 45 degrees is where recognizers stop comparing well with a frontal reference; the estimate from five points is good to about 10 degrees, so
 # it must say clearly more.
 WIDEST_YAW = 45.0
@@ -42,8 +46,15 @@ LOWEST_SHARPNESS = 0.015
 # searched for (Cast Gate and `every face` do that).
 PROMINENT = 0.25
 
-# A caption with one of these asks for a picture in which no face is to be expected.
-FACELESS_SHOT = r"(?i)\b(back view|rear view|from behind|from the back|facing away|back to the camera|(legs?|torso|body|hands?|feet) only|headless|head out of frame|realistic_body)\b"
+# A part of a caption that is one of these, as a whole, asks for a picture in which no face is to be expected. `Light from behind` does not.
+FACELESS_SHOT = (
+    r"(?i)(?:an? |the )?(?:back|rear) view(?: of .*)?"
+    r"|(?:seen |viewed |shot |photographed |view )?from (?:behind|the back)"
+    r"|(?:.* )?(?:seen|viewed|shot|photographed) from (?:behind|the back)"
+    r"|(?:.* )?facing away(?: from (?:the )?(?:camera|viewer))?"
+    r"|(?:.* )?back to the (?:camera|viewer)"
+    r"|(?:legs?|torso|hands?|feet) only|headless|head out of frame|realistic_body"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +117,7 @@ def measure(pictures: Sequence[Picture], identities: Sequence[Identity], face: s
     """
     recognizer = identities[0].recognizer
     for identity in identities[1:]:
-        if identity.recognizer.info.fingerprint != recognizer.info.fingerprint:
+        if identity.recognizer.fingerprint != recognizer.fingerprint:
             raise InputError(
                 f"{identities[0].name} was measured with {recognizer.info.name} and {identity.name} with {identity.recognizer.info.name}; "
                 "build both with the same recognizer."
@@ -118,7 +129,9 @@ def measure(pictures: Sequence[Picture], identities: Sequence[Identity], face: s
         if len(identities) == 1 and any(face.side >= prominent for face in faces):
             return True
         clear = [face for face in faces if doubt(face) is None]
-        return len(clear) >= len(identities) and bool((_scores(clear, identities).max(0) >= loose).all())
+        scores = _scores(clear, identities)
+        # Each by a face of their own: one face may be like two people.
+        return all(face is not None and scores[face, person] >= loose for person, face in enumerate(assign(scores, loose)))
 
     enough = every_look if thorough or face == "every face" else any_face_found if face == "largest" else all_recognized
     return [Measured(found.faces, _scores(found.faces, identities)) for found in recognizer.faces(pictures, enough, tick)]
@@ -154,7 +167,7 @@ def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: R
     for index, one in enumerate(measured):
         if one.faces:
             judgement = _judge_cast(one, identities, rules) if len(identities) > 1 or rules.strangers == "reject" else _judge_one(one, rules)
-        elif captions is not None and re.search(FACELESS_SHOT, captions[index]):
+        elif captions is not None and needs_no_face(captions[index]):
             judgement = Judgement(NOT_JUDGED, PASSED, None, "no face, and by its caption the shot needs none", one)
         elif rules.no_face == "error":
             raise NoFaceError(f"Picture {index + 1} shows no face; set no_face to reject or pass to go on without an error.")
@@ -164,19 +177,27 @@ def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: R
     return _keep_best(judgements, rules.keep_best)
 
 
+def needs_no_face(caption: str | None) -> bool:
+    """Whether a caption asks for a picture in which no face is to be expected: one of its parts, between commas, names such a shot."""
+    return any(re.fullmatch(FACELESS_SHOT, part.strip()) for part in re.split(r"[,.;\n]", caption or ""))
+
+
 def _judge_one(one: Measured, rules: Rules) -> Judgement:
     scores = one.scores[:, 0]
     doubts = [doubt(face) for face in one.faces]
     if rules.face == "every face":
-        chosen = tuple(range(len(scores)))
-        decisive = int(scores.argmin())
+        # A doubtful find that is like nobody may be no face at all, such as a fold in a curtain.
+        chosen = tuple(i for i in range(len(scores)) if one.faces[i].confidence >= SURE_CONFIDENCE or scores[i] >= rules.threshold) or tuple(range(len(scores)))
+        decisive = min(chosen, key=lambda i: scores[i])
         sure = [i for i in chosen if doubts[i] is None]
         failing = min(sure, key=lambda i: scores[i], default=None)
         if failing is not None and scores[failing] < rules.threshold:
             decisive = failing
         elif any(doubts):
             decisive = next(i for i in chosen if doubts[i])
-        return _verdict(one, rules, float(scores[decisive]), doubts[decisive], chosen)
+        judgement = _verdict(one, rules, float(scores[decisive]), doubts[decisive], chosen)
+        highest = float(scores[list(chosen)].max())
+        return _verdict(one, rules, highest, None, chosen) if judgement.verdict == PASS and highest > rules.max_score else judgement
     if rules.face == "largest":
         decisive = max(range(len(scores)), key=lambda i: one.faces[i].area)
     else:
@@ -222,7 +243,7 @@ def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> 
     if judgement.verdict == PASS and NO_LIMIT > rules.max_score < max(scores):
         person = scores.index(max(scores))
         judgement = _verdict(one, rules, scores[person], None, chosen, f"{identities[person].name}: ")
-    strangers = [i for i in range(len(one.faces)) if i not in chosen and doubts[i] is None]
+    strangers = [i for i, face in enumerate(one.faces) if i not in chosen and doubts[i] is None and face.confidence >= SURE_CONFIDENCE]
     if judgement.verdict == PASS and rules.strangers == "reject" and strangers:
         count = "a stranger is" if len(strangers) == 1 else f"{len(strangers)} strangers are"
         return replace(judgement, verdict=REJECT, goes=REJECTED, reason=f"{count} in the picture")
@@ -235,7 +256,10 @@ def assign(scores: np.ndarray, threshold: float, clear: np.ndarray | bool = True
     scores [faces, identities]; clear: bool [faces], which faces can be judged. Of all assignments the one in which the most people reach the
     threshold by a clear face, and among those the one with the highest sum of scores (Hungarian method, scipy.optimize.linear_sum_assignment).
     """
-    from scipy.optimize import linear_sum_assignment
+    if not len(scores):
+        return (None,) * scores.shape[1]
+    with needed("scipy"):
+        from scipy.optimize import linear_sum_assignment
 
     # Scores span less than `bonus` over all pairs together, so one more person above the threshold outweighs any sum.
     bonus = 2 * (np.abs(scores).max(initial=0.0) + 1) * max(scores.shape)

@@ -84,10 +84,22 @@ class ModelEntry:
     def missing(self, models_dir: str | Path | None) -> tuple[str, ...]:
         """Names of the needed files that are not in `models_dir`/`folder`; all of them where there is no models folder (None)."""
         names = [name for file in self.files for name in file.provides]
-        return tuple(name for name in names if models_dir is None or not Path(models_dir, self.folder, name).is_file())
+        if models_dir is None:
+            return tuple(names)
+        folder = Path(models_dir, self.folder)
+        # An archive unpacked by hand may lie in a folder of its own name below, where the recognizers look too.
+        return tuple(name for name in names if not any(_is_file(place / name) for place in (folder, folder / folder.name)))
 
     def present(self, models_dir: str | Path | None) -> bool:
         return not self.missing(models_dir)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A folder that may not be looked into.
+        return False
 
 
 _INSIGHTFACE = "non-commercial research only (InsightFace model zoo)"

@@ -353,3 +353,38 @@ def test_every_node_has_tooltips_a_description_and_a_help_page(comfy):
 
 def test_loading_the_pack_leaves_no_word_in_the_log(comfy):
     assert "Cannot import" not in comfy.log() and "comfy_entrypoint" not in comfy.log()
+
+
+def test_a_pack_file_replaced_while_the_host_runs_is_another_recognizer(comfy):
+    from tests.tiny.face_packs import background, paint, write_arcface, write_pack
+
+    pack = comfy.base / "models" / "insightface" / "models" / "changing"
+    write_pack(pack, "buffalo_l")
+    picture = background(640, 640, "gray")
+    paint(picture, 4, 200, 200, 200)
+    comfy.upload("painted4.png", picture)
+
+    def hash_of_the_recognizer():
+        graph = Graph()
+        recognizer = graph.add("recognizer", "LikenessLoadRecognizer", recognizer="changing", device="cpu").out(0)
+        built = graph.add("built", "LikenessBuildIdentity", images=graph.picture("reference", "painted4.png"), name="x", combine="mean", recognizer=recognizer)
+        graph.tell("report", built.out(2))
+        run = comfy.run(graph)
+        assert run.error is None
+        return json.loads(run.texts("report")[0])["recognizer"]["file_hash"]
+
+    before = hash_of_the_recognizer()
+    write_arcface(pack / "w600k_r50.onnx", seed=99)
+    assert hash_of_the_recognizer() != before
+
+
+def test_the_file_of_an_identity_can_be_wired(comfy, people):
+    graph = Graph()
+    identity = graph.identity("wired", graph.picture("reference", "person4.png"))
+    saved = graph.add("save", "LikenessSaveIdentity", identity=identity, filename="wired")
+    loaded = graph.add("load", "LikenessLoadIdentity", file=saved.out(1)).out(0)
+    gate = graph.gate(graph.picture("group", "group.png"), loaded)
+    graph.tell("report", gate.out(REPORT))
+    run = comfy.run(graph)
+    assert run.error is None
+    assert json.loads(run.texts("report")[0])["pictures"][0]["verdict"] == "pass"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError, MissingModelError, MissingPackageError
-from ...installation import pip_command
+from ...installation import needed, pip_command
 from ...pictures import Picture
 from . import search
 from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, names, similarity
@@ -76,6 +76,7 @@ class Recognizer:
         self.device = device
         self.remembered = REMEMBERED_PICTURES
         self._models: tuple[Detector, Embedder] | None = None
+        self._fingerprint = ""
         self._memory: OrderedDict[bytes, Found] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -141,9 +142,18 @@ class Recognizer:
             known = looked.found.faces + tuple(faces)
             yield looked.index, Found(known, (*looked.found.counts, len(known)), looked.complete)
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the embedder's files as they were when first asked for: a file replaced later belongs to another recognizer."""
+        if not self._fingerprint:
+            self._fingerprint = self.info.fingerprint()
+        return self._fingerprint
+
     def models(self) -> tuple[Detector, Embedder]:
         """The detector and the embedder, loaded now if they are not."""
         if self._models is None:
+            # Taken before the files are read: whatever they become later, this is what was loaded.
+            self._fingerprint = self.fingerprint
             self._models = _open_models(self.info, self.device)
         return self._models
 
@@ -180,7 +190,7 @@ def open_recognizer(name: str = "auto", models_dir: Path | None = None, device: 
     if device not in DEVICES:
         raise InputError(f"'{device}' is not a device; choose {', '.join(DEVICES)}.")
     info = describe(name, models_dir, commercial_only)
-    key = info.name, info.detector.files, info.embedder.files, device
+    key = info.name, info.state(), device
     recognizer = _open.get(key)
     if recognizer is None:
         recognizer = _open[key] = Recognizer(info, device)
@@ -188,9 +198,18 @@ def open_recognizer(name: str = "auto", models_dir: Path | None = None, device: 
 
 
 def _open_models(info: RecognizerInfo, device: str) -> tuple[Detector, Embedder]:
+    with needed("opencv-python"):
+        import cv2  # noqa: F401
     if info.metric == "euclidean":
         predictor, network = dlib_files()
-        return HogDetector(), DlibEmbedder(predictor, network)
+        with needed("dlib-bin"):
+            import dlib  # noqa: F401
+        try:
+            return HogDetector(), DlibEmbedder(predictor, network)
+        except RuntimeError as error:
+            raise MissingModelError(
+                f"dlib cannot read its weights ({error}): run `{pip_command('install --force-reinstall face_recognition_models')}`."
+            ) from None
     providers, options = _providers(device)
     (detector_file,), (embedder_file,) = info.detector.files, info.embedder.files
     embedder = ArcFaceEmbedder(_insightface_model(embedder_file, "recognition", providers, options))
@@ -203,7 +222,8 @@ def _providers(device: str) -> tuple[list[str], list[dict]]:
     """ONNX Runtime's execution providers for a device, with their options. auto is the CPU: CUDA memory taken here is hidden from ComfyUI."""
     if device in ("auto", "cpu"):
         return ["CPUExecutionProvider"], [{}]
-    import onnxruntime
+    with needed("onnxruntime"):
+        import onnxruntime
 
     wanted, option = {
         "cuda": ("CUDAExecutionProvider", {"gpu_mem_limit": CUDA_MEMORY_LIMIT, "arena_extend_strategy": "kSameAsRequested"}),
@@ -216,11 +236,9 @@ def _providers(device: str) -> tuple[list[str], list[dict]]:
 
 
 def _insightface_model(file: Path, task: str, providers: list[str], options: list[dict]):
-    try:
+    with needed("insightface"):
         import insightface
         from insightface.model_zoo import model_zoo
-    except ImportError as error:
-        raise MissingPackageError(f"This recognizer needs the package insightface ({error}): run `{pip_command('install insightface')}`.") from None
     settings = {"providers": providers, "provider_options": options}
     if task == "detection" and int(insightface.__version__.split(".")[0]) >= 2:
         # insightface 2 otherwise opens one more session for every input size, beside the one that takes any.

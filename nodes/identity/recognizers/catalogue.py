@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 # model_files is imported where a pack is looked up: listing the names must stay free (it is asked for at start-up and per link).
 from ...errors import InputError, MissingModelError, MissingPackageError
-from ...installation import likeness_command, pip_command
+from ...installation import likeness_command, needed, pip_command
 
 PACKS_FOLDER = Path("insightface") / "models"
 AUTO = "auto"
@@ -27,6 +28,8 @@ YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 DETECTOR_FILES = frozenset({"det_10g.onnx", "det_2.5g.onnx", "det_500m.onnx", "scrfd_10g_bnkps.onnx", YUNET_FILE})
 EMBEDDER_FILES = frozenset({"w600k_r50.onnx", "w600k_mbf.onnx", "glintr100.onnx"})
 ARCFACE_DIMS = 512
+# antelopev2's embedder has the name of AuraFace's, but InsightFace's licence; AuraFace's has 28,817 bytes more (model_files/catalogue.py).
+ANTELOPE_EMBEDDER_BYTES = 260_665_334
 OTHER_FILES = frozenset({"1k3d68.onnx", "2d106det.onnx", "genderage.onnx"})
 
 NON_COMMERCIAL = "non-commercial research only (InsightFace)"
@@ -72,10 +75,13 @@ class RecognizerInfo:
     def licence(self) -> str:
         return self.embedder.licence if self.embedder.licence == self.detector.licence else f"{self.embedder.licence}; detector: {self.detector.licence}"
 
-    @property
     def fingerprint(self) -> str:
-        """sha256 over the embedder's files: two recognizers with the same one give comparable embeddings."""
+        """sha256 over the embedder's files as they are now: two recognizers with the same one give comparable embeddings."""
         return files_hash(self.embedder.files)
+
+    def state(self) -> tuple:
+        """Sizes and times of all files: another one stands for other models. Raises MissingModelError when a file cannot be read."""
+        return tuple((str(file), *_stat(file)) for file in (*self.detector.files, *self.embedder.files))
 
 
 def similarity(metric: str, embeddings: np.ndarray, template: np.ndarray) -> np.ndarray:
@@ -126,7 +132,9 @@ def _automatic(models_dir: Path | None) -> RecognizerInfo:
     from ...model_files import CATALOGUE
 
     if models_dir is not None and CATALOGUE["auraface"].present(models_dir):
-        return _pack("auraface", models_dir, commercial_only=True)
+        info = _pack("auraface", models_dir, commercial_only=True)
+        if info.commercial:
+            return info
     if dlib_installed():
         return _dlib()
     raise MissingModelError(
@@ -192,7 +200,7 @@ def _pack(name: str, models_dir: Path | None, commercial_only: bool) -> Recogniz
     else:
         known = detector.name in DETECTOR_FILES
         detector_part = Part(f"SCRFD ({detector.stem})", NON_COMMERCIAL if known else UNKNOWN_LICENCE, False, (detector,))
-    if name == "auraface":
+    if name == "auraface" and embedder.stat().st_size != ANTELOPE_EMBEDDER_BYTES:
         embedder_part = Part("AuraFace (glintr100)", "Apache-2.0", True, (embedder,))
     else:
         known = embedder.name in EMBEDDER_FILES
@@ -206,8 +214,10 @@ def pack_folder(name: str, models_dir: Path) -> Path | None:
     """The folder of a pack that holds .onnx files; antelopev2's archive unpacks into a folder of its own name, which is looked into too."""
     folder = models_dir / PACKS_FOLDER / name
     for candidate in (folder, folder / name):
-        if candidate.is_dir() and any(candidate.glob("*.onnx")):
-            return candidate
+        # A folder that may not be looked into is no pack; it must not keep the others from being listed.
+        with suppress(OSError):
+            if candidate.is_dir() and any(candidate.glob("*.onnx")):
+                return candidate
     return None
 
 
@@ -226,14 +236,14 @@ def _roles(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _role_by_contents(file: Path) -> tuple[str | None, int]:
     """("detector", 0), ("embedder", its embedding size) or (None, 0) for any other file."""
-    stat = file.stat()
-    return _role(file, stat.st_size, stat.st_mtime_ns)
+    return _role(file, *_stat(file))
 
 
 @lru_cache(maxsize=64)
 def _role(file: Path, size: int, modified: int) -> tuple[str | None, int]:
-    import onnx
-    from google.protobuf.message import DecodeError
+    with needed("onnx"):
+        import onnx
+        from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load_model(str(file), load_external_data=False).graph
@@ -255,17 +265,27 @@ def files_hash(files: tuple[Path, ...]) -> str:
     """sha256 over the contents of the files in their order, remembered while they do not change."""
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        digest.update(_file_hash(file, stat.st_size, stat.st_mtime_ns))
+        digest.update(_file_hash(file, *_stat(file)))
     return digest.hexdigest()
+
+
+def _stat(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise MissingModelError(f"{file} cannot be read ({error.strerror}).") from None
+    return stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=64)
 def _file_hash(file: Path, size: int, modified: int) -> bytes:
     digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    try:
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise MissingModelError(f"{file} cannot be read ({error.strerror}).") from None
     return digest.digest()
 
 
@@ -284,8 +304,9 @@ def names(models_dir: Path | None, commercial_only: bool = False) -> list[str]:
         found = [AUTO, "auraface", DLIB]
     else:
         found = list(ALWAYS_LISTED)
-        packs = models_dir / PACKS_FOLDER if models_dir else None
-        if packs and packs.is_dir():
-            found += sorted(entry.name for entry in packs.iterdir() if entry.name not in ALWAYS_LISTED and pack_folder(entry.name, models_dir))
+        if models_dir:
+            with suppress(OSError):
+                packs = list((models_dir / PACKS_FOLDER).iterdir())
+                found += sorted(entry.name for entry in packs if entry.name not in ALWAYS_LISTED and pack_folder(entry.name, models_dir))
     _listing[key] = time.monotonic(), found
     return found

@@ -30,8 +30,11 @@ def clashes(cuda_torch: bool, onnx: bool) -> list[str]:
 
 
 def _onnx_has_cuda() -> bool:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:
+        # Opening the recognizer says so.
+        return False
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
