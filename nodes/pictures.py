@@ -141,7 +141,7 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
 
 
 def small_copy(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """A picture uint8 [H,W,3] made at most `longest` pixels wide and high, for previews."""
+    """A picture [H,W,3] or mask [H,W] made at most `longest` pixels wide and high, for previews."""
     import cv2
 
     height, width = pixels.shape[:2]

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -69,7 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(run=_score)
     score.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="pictures, or folders of pictures (searched with their sub-folders)")
-    score.add_argument("--reference", nargs="+", type=Path, metavar="PATH", help="pictures of the character, or folders of them")
+    score.add_argument(
+        "--reference",
+        nargs="+",
+        action="extend",
+        type=Path,
+        metavar="PATH",
+        help="pictures of the character, or folders of them; everything up to the next option is one",
+    )
     score.add_argument("--identity", type=Path, metavar="FILE", help="an identity that Save Identity wrote, instead of --reference")
     score.add_argument("--demo", action="store_true", help="show the idea on photographs inside the installed packages")
     score.add_argument(
@@ -81,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--face", default="best match", choices=scoring.FACE_CHOICES, help="which face counts in a picture of several (default best match)")
     score.add_argument("--combine", default="mean", choices=COMBINE, help="how several references make one score (default mean)")
-    score.add_argument("--name", default="character", help="the character's name in overlays and report")
+    score.add_argument("--name", help="the character's name in overlays and report")
     score.add_argument("--json", metavar="FILE|-", help="write the report there, or to standard output; an existing file is refused")
     score.add_argument("--overlay", type=Path, metavar="DIR", help="write copies with boxes, scores and reasons there; nothing is overwritten")
     score.add_argument(
@@ -112,7 +120,8 @@ def _score(options) -> int:
             raise InputError("--demo brings its own pictures and prints a table; it takes no PATH, --reference, --identity, --json or --overlay.")
         return _demo(options)
     if not options.paths:
-        raise InputError("No picture to measure: name files or folders, or try `likeness score --demo`.")
+        taken = f" (all {len(options.reference)} paths after --reference were taken as references)" if len(options.reference or ()) > 1 else ""
+        raise InputError(f"No picture to measure{taken}: name files or folders before the options, or try `likeness score --demo`.")
     if bool(options.reference) == bool(options.identity):
         raise InputError("Name the character by either --reference PICTURE... or --identity FILE.")
     if options.json not in (None, "-") and Path(options.json).exists():
@@ -121,7 +130,8 @@ def _score(options) -> int:
     for warning in identity.warnings:
         print(f"likeness: {warning}", file=sys.stderr)
     rules = _rules(options, identity)
-    files = [file for file in find_pictures(options.paths) if not _is_earlier_overlay(file, options)]
+    # A file that is named twice is one picture.
+    files = list({file.resolve(): file for file in find_pictures(options.paths) if not _is_earlier_overlay(file, options)}.values())
     if not files:
         raise InputError(f"There is no picture in {', '.join(map(str, options.paths))}.")
     # The table goes where the report does not.
@@ -138,6 +148,9 @@ def _score(options) -> int:
             step(_one_line(f"{entry['verdict']:<{width}} {score}  {entry['path']}{why}"), table)
         write.end(scoring.report([], [identity], rules, rate))
     print(_summary(counts, rate, identity, rules), file=table)
+    for what, where in (("Report", options.json if options.json != "-" else None), ("Overlays", options.overlay)):
+        if where:
+            print(f"{what}: {where}", file=table)
     if counts["unreadable"]:
         return UNUSABLE
     return OK if counts[scoring.PASSED] == len(files) else NOT_ALL_PASSED
@@ -157,9 +170,16 @@ def _identity(options) -> Identity:
     if options.identity:
         given = None if options.recognizer == "auto" else recognizer_of(options.recognizer)
         identity = load_identity(options.identity, recognizer_of, given)
+        if options.name:
+            identity = replace(identity, name=options.name)
     else:
-        references = [read_picture(path) for path in find_pictures(options.reference)]
-        identity = build_identity(references, recognizer_of(options.recognizer), options.name, options.combine)
+        paths = list(find_pictures(options.reference))
+        if not paths:
+            raise InputError(f"There is no picture in {', '.join(map(str, options.reference))}.")
+        references = [read_picture(path) for path in paths]
+        identity = build_identity(
+            references, recognizer_of(options.recognizer), options.name or "character", options.combine, labels=[str(path) for path in paths]
+        )
     identity.recognizer.remembered = CHUNK_PICTURES
     return identity
 
@@ -313,7 +333,7 @@ def _summary(counts: Counter, rate: scoring.MatchRate, identity: Identity, rules
     parts += [f"{counts[key]} {key}" for key in (scoring.ASIDE, "unreadable") if counts[key]]
     if rate.interval:
         low, high = rate.interval
-        parts.append(f"match rate {rate.rate:.0%} (n = {rate.n}, 95% interval {low:.0%} to {high:.0%})")
+        parts.append(f"match rate at standard {rate.rate:.0%} (n = {rate.n}, 95% interval {low:.0%} to {high:.0%})")
     return "\n" + "; ".join(parts) + "."
 
 
@@ -362,7 +382,8 @@ def _models_list(options) -> int:
 
 
 def _models_download(options) -> int:
-    model_files.entry(options.name)
+    if not model_files.entry(options.name).commercial and switched_on(COMMERCIAL_VARIABLE):
+        raise InputError(f"{options.name} is not cleared for commercial use and {COMMERCIAL_VARIABLE} is on; turn it off to download it all the same.")
     for path in model_files.download(options.name, model_files.find_models_dir(options.models_dir)):
         print(path)
     return OK

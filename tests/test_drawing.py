@@ -25,7 +25,8 @@ def person(name):
 
 
 def judged(verdict="pass", score=0.93, boxes=(), reason="score 0.93 reaches 0.50 (standard)", chosen=(0,)):
-    return Judgement(verdict, "passed", score, reason, Measured(tuple(a_face(*box) for box in boxes), np.full((len(boxes), 1), 0.93)), chosen)
+    measured = Measured(tuple(a_face(*box) for box in boxes), np.full((len(boxes), 1), 0.93))
+    return Judgement(verdict, "passed", score, reason, measured, chosen, tuple(verdict if i in chosen else None for i in range(len(boxes))))
 
 
 def colour(verdict):
@@ -256,3 +257,19 @@ def test_a_sheet_marks_the_outlier_and_the_flagged_and_shows_each_face():
         assert is_colour(tile, verdict).any()
         assert not any(is_colour(tile, other).any() for other in ("pass", "uncertain", "reject") if other != verdict)
         assert (tile == 40 + i).all(axis=-1).mean() > 0.1
+
+
+def test_a_badge_tells_number_verdict_and_score_in_letters_an_eighth_of_the_picture_high():
+    picture = np.full((400, 400, 3), 128, np.uint8)
+    marked = drawing.badge(picture, judged("reject"), 12)
+    strip = (marked == colour("reject")).all(-1)
+    assert marked.shape == picture.shape and strip[2, :].all() and not strip[80:].any()
+    letters = ~strip[:65] & (marked[:65] != 128).any(-1)
+    assert 25 < np.ptp(np.flatnonzero(letters.any(1))) < 60
+
+
+def test_in_a_cast_each_box_has_the_colour_of_its_own_person_and_the_score_with_that_person():
+    faces = Measured((a_face(40, 100, 120, 180), a_face(240, 100, 320, 180)), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    judgement = Judgement("reject", "rejected", 0.2, "Bea: score 0.20 is below 0.50 (standard)", faces, (0, 1), ("pass", "reject"))
+    marked = drawing.overlay(np.full((400, 400, 3), 128, np.uint8), judgement, [person("Ann"), person("Bea")])
+    assert (marked[140, 40] == colour("pass")).all() and (marked[140, 240] == colour("reject")).all()

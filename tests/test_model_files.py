@@ -265,7 +265,7 @@ def test_the_missing_sentence_says_which_how_large_which_licence_where_and_how(t
     text = model_files.missing_sentence("auraface", tmp_path)
     for part in ("glintr100.onnx", "face_detection_yunet_2023mar.onnx", "261 MB", "Apache-2.0", "MIT", str(tmp_path / "insightface/models/auraface")):
         assert part in text
-    assert "`likeness models download auraface`" in text and text.endswith(".")
+    assert f"`likeness models download auraface --models-dir {tmp_path}`" in text and text.endswith(".")
     folder = tmp_path / "insightface/models/auraface"
     folder.mkdir(parents=True)
     (folder / "glintr100.onnx").touch()

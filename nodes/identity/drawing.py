@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..pictures import Picture
+from ..pictures import Picture, small_copy
 from .identity import Identity
 from .scoring import NO_FACE_VERDICT, NOT_JUDGED, PASS, REJECT, UNCERTAIN_VERDICT, Judgement, Rules
 
@@ -41,22 +41,44 @@ def _font_for(text: str, size: int):
     return _font(size, not text.isascii())
 
 
-def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Identity]) -> np.ndarray:
-    """A copy of a picture with a box around each face (name, score), the verdict and its reason along the lower edge."""
+def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Identity], number: int | None = None) -> np.ndarray:
+    """A copy of a picture with a box around each face (name, score), the verdict and its reason along the lower edge.
+
+    A box has the colour of what is said of that face; a name with a question mark is the person it was held against without passing.
+    number: the picture's number, as plot and sentences count.
+    """
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     unit = max(image.size) / REFERENCE_SIDE
     size = max(SMALLEST_LABEL, round(LABEL_SIZE * unit))
     line = max(2, round(2.5 * unit))
-    colour = COLOURS[judgement.verdict]
-    for i, face in enumerate(judgement.measured.faces):
-        name = judgement.name_of(i, identities)
-        shade = colour if name else STRANGER
-        draw.rectangle(face.box, outline=shade, width=line if name else max(1, line // 2))
-        score = judgement.measured.scores[i].max()
-        shown = f"{_shortened(draw, name, _font_for(name, size), NAME_SHARE * image.width)} {score:.2f}" if name else f"{score:.2f}"
+    about = judgement.about or (None,) * len(judgement.measured.faces)
+    for i, (face, said) in enumerate(zip(judgement.measured.faces, about)):
+        person = judgement.person_of(i, len(identities))
+        shade = COLOURS[said] if said else STRANGER
+        draw.rectangle(face.box, outline=shade, width=line if said else max(1, line // 2))
+        if person is None:
+            shown = "stranger" if said else f"{judgement.measured.scores[i].max():.2f}"
+        else:
+            name = identities[person].name
+            name = _shortened(draw, name, _font_for(name, size), NAME_SHARE * image.width)
+            shown = f"{name}{'' if said == PASS else '?'} {judgement.measured.scores[i, person]:.2f}"
         _label(draw, (face.box[0], face.box[1]), shown, shade, size, image.size)
-    _banner(draw, f"{judgement.verdict.upper()}  {judgement.reason}", colour, size, image.size)
+    told = judgement.reason if judgement.reason.startswith(judgement.verdict) else f"{judgement.verdict.upper()}  {judgement.reason}"
+    _banner(draw, told if number is None else f"{number}  {told}", COLOURS[judgement.verdict], size, image.size)
+    return np.asarray(image)
+
+
+def badge(pixels: np.ndarray, judgement: Judgement, number: int) -> np.ndarray:
+    """A copy of a small picture with number, verdict and score in letters large enough to be read in a grid of many."""
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    size = max(SMALLEST_LABEL, min(image.size) // 8)
+    score = "" if judgement.score is None else f" {judgement.score:.2f}"
+    text, font = f"{number}  {judgement.verdict.upper()}{score}", _font(size)
+    colour = COLOURS[judgement.verdict]
+    draw.rectangle((0, 0, image.width, size * 1.3), fill=colour)
+    draw.text((size / 4, size * 0.65), _shortened(draw, text, font, image.width - size / 2), font=font, fill=_on(colour), anchor="lm")
     return np.asarray(image)
 
 
@@ -66,6 +88,13 @@ def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
     size = max(SMALLEST_LABEL, round(LABEL_SIZE * max(image.size) / REFERENCE_SIDE))
     _banner(ImageDraw.Draw(image), text, COLOURS[PASS], size, image.size)
     return np.asarray(image)
+
+
+def masked(pixels: np.ndarray, mask: np.ndarray, longest: int) -> np.ndarray:
+    """A small copy of a picture uint8 [H,W,3], dark where its mask float32 [H,W] is 0."""
+    small = small_copy(pixels, longest)
+    light = small_copy(mask, longest)[..., None] * 0.75 + 0.25
+    return (small * light).astype(np.uint8)
 
 
 def _label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, size: int, limits: tuple[int, int]) -> None:
@@ -82,7 +111,9 @@ def _label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, co
 def _banner(draw: ImageDraw.ImageDraw, text: str, colour: str, size: int, limits: tuple[int, int]) -> None:
     font = _font_for(text, size)
     pad = size // 3
-    lines = _wrap(draw, text, font, limits[0] - 2 * pad)[:3]
+    lines = _wrap(draw, text, font, limits[0] - 2 * pad)
+    if len(lines) > 3:
+        lines = [*lines[:2], _shortened(draw, lines[2] + "....", font, limits[0] - 2 * pad)]
     step = round(size * 1.25)
     height = len(lines) * step + 2 * pad
     if height > limits[1] // 2:
@@ -226,7 +257,7 @@ def identity_sheet(identity: Identity, pictures: Sequence[Picture]) -> np.ndarra
     draw = ImageDraw.Draw(image)
     font = _font_for(identity.name, 16)
     draw.text((10, 8), _shortened(draw, identity.name, font, image.width - 20), font=font, fill=INK)
-    facts = f"{len(identity.references)} of {len(pictures)} references, {identity.recognizer.info.name}, {identity.combine}"
+    facts = f"{len(identity.references)} of {len(pictures)} reference{'s' * (len(pictures) > 1)}, {identity.recognizer.info.name}, {identity.combine}"
     draw.text((10, 30), facts, font=_font(13), fill=INK)
     for i, picture in enumerate(pictures):
         x, y = 8 + (i % columns) * (TILE + 8), HEADER + (i // columns) * cell
@@ -235,9 +266,9 @@ def identity_sheet(identity: Identity, pictures: Sequence[Picture]) -> np.ndarra
             tile, words, colour = _thumbnail(picture.pixels, None), "no face: left out", COLOURS[NO_FACE_VERDICT]
         else:
             tile = _thumbnail(picture.pixels, reference.face.box)
-            words = "" if reference.agreement is None else f"{reference.agreement:.2f} against the others. "
-            words += ", ".join(reference.flags) if reference.flags else "good"
+            words = "" if reference.agreement is None else f"{reference.agreement:.2f} against the others: "
             outlier = reference.agreement is not None and reference.agreement < identity.recognizer.info.thresholds.standard
+            words += ", ".join([*(["does not look like the others"] if outlier else []), *reference.flags]) or "good"
             colour = COLOURS[REJECT] if outlier else COLOURS[UNCERTAIN_VERDICT] if reference.flags else COLOURS[PASS]
         image.paste(tile, (x, y))
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=colour, width=4)

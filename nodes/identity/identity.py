@@ -82,9 +82,17 @@ def combined_score(recognizer: Recognizer, combine: str, references: np.ndarray,
     return recognizer.score(embeddings, np.median(references, axis=0) if combine == "median" else references.mean(0))
 
 
-def build_identity(pictures: Sequence[Picture], recognizer: Recognizer, name: str = "character", combine: str = "mean", tick=lambda: None) -> Identity:
+def build_identity(
+    pictures: Sequence[Picture],
+    recognizer: Recognizer,
+    name: str = "character",
+    combine: str = "mean",
+    tick=lambda: None,
+    labels: Sequence[str] | None = None,
+) -> Identity:
     """The identity of the person in the pictures; of several faces in one picture the largest is taken, and that is said.
 
+    labels: what warnings call the pictures, `Picture 1` and so on without them.
     Raises InputError without pictures or for an unknown `combine`, NoFaceError when none of them shows a face.
     """
     if not pictures:
@@ -102,8 +110,10 @@ def build_identity(pictures: Sequence[Picture], recognizer: Recognizer, name: st
         what = "The reference picture shows no" if len(pictures) == 1 else f"None of the {len(pictures)} reference pictures shows a"
         detector = recognizer.info.detector.name
         raise NoFaceError(f"{what} face that {detector} can find; take a sharp picture in which the face is large and turned to the camera.")
-    references, warnings = _calibrate(references, recognizer, combine)
-    warnings += [f"Picture {i + 1} shows no face and was left out." for i in faceless]
+    labels = labels or [f"Picture {i + 1}" for i in range(len(pictures))]
+    references, warnings = _calibrate(references, recognizer, combine, labels)
+    warnings += [f"{labels[reference.index]}: {flag}." for reference in references for flag in reference.flags if "faces" in flag]
+    warnings += [f"{labels[i]} shows no face and was left out." for i in faceless]
     best = best_reference(references, recognizer.info.thresholds.standard)
     portrait = _portrait(pictures[best.index].pixels, best.face)
     # On one line: it stands in labels, reports and sentences.
@@ -152,7 +162,7 @@ def _quality(face: Face) -> float:
     return min(face.side / GOOD_SIDE, 2.0) * min(face.sharpness / GOOD_SHARPNESS, 2.0) * float(np.cos(np.radians(face.yaw))) * face.confidence
 
 
-def _calibrate(references: list[Reference], recognizer: Recognizer, combine: str) -> tuple[list[Reference], list[str]]:
+def _calibrate(references: list[Reference], recognizer: Recognizer, combine: str, labels: Sequence[str]) -> tuple[list[Reference], list[str]]:
     """The references with their leave-one-out scores, and a warning for each that the others do not take for the same person."""
     if len(references) == 1:
         return references, []
@@ -162,9 +172,7 @@ def _calibrate(references: list[Reference], recognizer: Recognizer, combine: str
     for i, reference in enumerate(references):
         score = float(combined_score(recognizer, combine, np.delete(embeddings, i, axis=0), embeddings[i : i + 1])[0])
         if score < standard:
-            warnings.append(
-                f"Picture {reference.index + 1} does not look like the others: it scores {score:.2f} against them, below {standard:.2f} (standard)."
-            )
+            warnings.append(f"{labels[reference.index]} does not look like the others: it scores {score:.2f} against them, below {standard:.2f} (standard).")
         calibrated.append(Reference(reference.index, reference.face, reference.flags, score))
     if len(warnings) > len(references) / 2:
         warnings.append("The references disagree with each other: check that all of them show the same person.")

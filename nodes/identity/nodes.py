@@ -25,6 +25,8 @@ RecognizerType = io.Custom("LIKENESS_RECOGNIZER")
 IdentityType = io.Custom("LIKENESS_IDENTITY")
 LandmarksType = io.Custom("FACE_LANDMARKS")
 
+# Stands in the list while there is none: an empty list would leave the input without a value, and the host without our sentence.
+NONE_SAVED = "none saved yet"
 SCORES_TOOLTIP = (
     "One score per input picture, in order, -1 where there is no face. It counts all pictures: wired beside `passed` into a node that runs "
     "once per picture, that node runs this many times."
@@ -186,7 +188,9 @@ class LikenessLoadIdentity(io.ComfyNode):
             description="Loads a character's identity that Save Identity wrote.",
             search_aliases=[*ALIASES, "load face model"],
             inputs=[
-                io.Combo.Input("file", options=folder_paths.get_filename_list(host.IDENTITIES), tooltip="A file in models/likeness/identities."),
+                io.Combo.Input(
+                    "file", options=folder_paths.get_filename_list(host.IDENTITIES) or [NONE_SAVED], tooltip="A file in models/likeness/identities."
+                ),
                 RecognizerType.Input(
                     "recognizer",
                     optional=True,
@@ -201,7 +205,7 @@ class LikenessLoadIdentity(io.ComfyNode):
         if "file" in (input_types or {}):
             # Wired: known when it runs.
             return True
-        if not file:
+        if not file or file == NONE_SAVED:
             return "No identity is chosen: save one with Save Identity first, then press R to refresh the list."
         if folder_paths.get_full_path(host.IDENTITIES, file) is None:
             return f"The identity {file} is not in models/likeness/identities; press R to refresh the list and choose another."
@@ -217,7 +221,8 @@ class LikenessLoadIdentity(io.ComfyNode):
         path = folder_paths.get_full_path(host.IDENTITIES, file)
         if path is None:
             raise InputError(f"The identity {file} is not in models/likeness/identities.")
-        return io.NodeOutput(load_identity(Path(path), _open, recognizer))
+        identity = load_identity(Path(path), _open, recognizer)
+        return io.NodeOutput(identity, ui=host.previews([drawing.captioned(identity.portrait, identity.name)]))
 
 
 def _gate_outputs() -> list:
@@ -434,12 +439,14 @@ class _Judged:
     def __init__(self, frames: Frames, pictures, judgements, identities, rules, rate):
         self.judgements = judgements
         self.scores = [scoring.NO_SCORE if judgement.score is None else judgement.score for judgement in judgements]
-        overlays = [drawing.overlay(picture.pixels, judgement, identities) for picture, judgement in zip(pictures, judgements)]
+        overlays = [drawing.overlay(picture.pixels, judgement, identities, i) for i, (picture, judgement) in enumerate(zip(pictures, judgements), 1)]
         self.overlays = frames.images_like(overlays)
         self.plot = host.to_image(drawing.plot(judgements, identities, rules))
         told = [{"index": i, **scoring.picture_report(judgement, identities)} for i, judgement in enumerate(judgements)]
         self.report = _json(scoring.report(told, identities, rules, rate, _clashes(identities[0].recognizer) + _reading_notes(pictures)))
-        self.ui = host.previews(overlays)
+        # Many at once are looked at small: then verdict and score must be legible, and a click shows the rest.
+        small = [host.small_copy(picture, host.PREVIEW_SIDE) for picture in overlays[: host.MOST_PREVIEWS]]
+        self.ui = host.previews([drawing.badge(picture, judgement, i) for i, (picture, judgement) in enumerate(zip(small, judgements), 1)])
 
 
 def _judge(frames: Frames, identities, rules: scoring.Rules, captions) -> _Judged:
@@ -523,14 +530,16 @@ class LikenessCharacterMask(io.ComfyNode):
         person = one(identity, "identity") if identity else None
         options = {"area": one(area, "area"), "grow": one(grow, "grow"), "feather": one(feather, "feather"), "invert": one(invert, "invert")}
         places = [(batch, row) for batch, count in enumerate(frames.counts) for row in range(count)]
-        drawn, reports = [], []
+        drawn, shown, reports = [], [], []
         for index, (picture, choice) in enumerate(zip(pictures, _faces_to_mask(pictures, person, progress))):
             batch, row = places[index]
             mesh = masks.mesh_from_core(landmarks[batch], row, choice.face.box) if landmarks and choice.face else None
             result = _mask(picture.pixels, choice.face, mesh, **options)
             drawn.append(torch.from_numpy(result.mask))
+            if index < host.MOST_PREVIEWS:
+                shown.append(drawing.captioned(drawing.masked(picture.pixels, result.mask, host.PREVIEW_SIDE), result.method))
             reports.append({"index": index, "method": result.method, "score": choice.score, "reason": choice.reason})
-        return io.NodeOutput(frames.like(drawn), frames.only([True] * len(frames)), _json({"pictures": reports}))
+        return io.NodeOutput(frames.like(drawn), frames.only([True] * len(frames)), _json({"pictures": reports}), ui=host.previews(shown))
 
 
 def _mask(pixels, face: Face | None, mesh, area: str, **options) -> masks.MaskResult:

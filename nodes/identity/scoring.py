@@ -70,7 +70,8 @@ class Judgement:
     """What is said of one picture.
 
     verdict: one of VERDICTS; goes: passed, rejected or uncertain; score: None without a face; reason: one sentence, without full stop.
-    chosen: the faces that the verdict is about, one per identity for a cast (None where that person is missing).
+    chosen: the faces that the verdict is about, one per identity for a cast (None where that person is missing). about: per face what is said of
+    it alone: pass, reject or uncertain, None for a face that does not count.
     """
 
     verdict: str
@@ -79,12 +80,18 @@ class Judgement:
     reason: str
     measured: Measured
     chosen: tuple[int | None, ...] = ()
+    about: tuple[str | None, ...] = ()
+
+    def person_of(self, face: int, count: int) -> int | None:
+        """Which of `count` identities that face is taken for; None for a stranger."""
+        if face not in self.chosen:
+            return None
+        return self.chosen.index(face) if count > 1 else 0
 
     def name_of(self, face: int, identities: Sequence[Identity]) -> str | None:
         """Whose face that is taken for; None for a stranger."""
-        if len(identities) == 1:
-            return identities[0].name if face in self.chosen else None
-        return next((identity.name for identity, chosen in zip(identities, self.chosen) if chosen == face), None)
+        person = self.person_of(face, len(identities))
+        return None if person is None else identities[person].name
 
 
 @dataclass(frozen=True)
@@ -173,8 +180,25 @@ def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: R
             raise NoFaceError(f"Picture {index + 1} shows no face; set no_face to reject or pass to go on without an error.")
         else:
             judgement = Judgement(NO_FACE_VERDICT, PASSED if rules.no_face == "pass" else REJECTED, None, "no face found at any size", one)
-        judgements.append(judgement)
+        judgements.append(replace(judgement, about=_about(judgement, len(identities), rules)))
     return _keep_best(judgements, rules.keep_best)
+
+
+def _about(judgement: Judgement, people: int, rules: Rules) -> tuple[str | None, ...]:
+    out = []
+    for i, face in enumerate(judgement.measured.faces):
+        person = judgement.person_of(i, people)
+        if person is None:
+            out.append(REJECT if rules.strangers == "reject" and _counts_as_stranger(face) else None)
+        elif doubt(face):
+            out.append(UNCERTAIN_VERDICT)
+        else:
+            out.append(PASS if judgement.measured.scores[i, person] >= rules.threshold else REJECT)
+    return tuple(out)
+
+
+def _counts_as_stranger(face: Face) -> bool:
+    return doubt(face) is None and face.confidence >= SURE_CONFIDENCE
 
 
 def needs_no_face(caption: str | None) -> bool:
@@ -243,7 +267,7 @@ def _judge_cast(one: Measured, identities: Sequence[Identity], rules: Rules) -> 
     if judgement.verdict == PASS and NO_LIMIT > rules.max_score < max(scores):
         person = scores.index(max(scores))
         judgement = _verdict(one, rules, scores[person], None, chosen, f"{identities[person].name}: ")
-    strangers = [i for i, face in enumerate(one.faces) if i not in chosen and doubts[i] is None and face.confidence >= SURE_CONFIDENCE]
+    strangers = [i for i, face in enumerate(one.faces) if i not in chosen and _counts_as_stranger(face)]
     if judgement.verdict == PASS and rules.strangers == "reject" and strangers:
         count = "a stranger is" if len(strangers) == 1 else f"{len(strangers)} strangers are"
         return replace(judgement, verdict=REJECT, goes=REJECTED, reason=f"{count} in the picture")

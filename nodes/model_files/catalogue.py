@@ -400,8 +400,15 @@ def missing_sentence(name: str, models_dir: str | Path | None) -> str:
     folder = Path(models_dir, item.folder) if models_dir is not None else f"models/{item.folder} of your ComfyUI"
     return (
         f"{item.title} is not installed: {' and '.join(gone)} ({human_size(size)}; licence: {item.licence}) must lie in {folder}; "
-        f"`{item.command}` puts them there."
+        f"`{item.command}{_elsewhere(models_dir)}` puts them there."
     )
+
+
+def _elsewhere(models_dir: str | Path | None) -> str:
+    """What the command needs besides, where it does not lie in the ComfyUI whose models folder is meant."""
+    if in_custom_nodes() or os.environ.get("COMFYUI_ROOT"):
+        return ""
+    return f" --models-dir {models_dir if models_dir is not None else 'COMFYUI/models'}"
 
 
 def rows(models_dir: str | Path | None) -> list[dict]:

@@ -59,8 +59,9 @@ def test_the_identity_gate_workflow_runs_and_sorts_the_pictures(editor, comfy):
         editor.set_widget("LoadImage", index, "image", name)
     run = comfy.run(editor.prompt())
     assert run.error is None
-    passed, rejected = (str(node["id"]) for node in sorted((n for n in editor.workflow()["nodes"] if n["type"] == "PreviewImage"), key=lambda n: n["id"]))
-    assert len(run.images(passed)) == 1 and len(run.images(rejected)) == 2
+    sides = sorted((node for node in editor.workflow()["nodes"] if node["type"] == "PreviewImage"), key=lambda node: node["id"])
+    passed, rejected, uncertain = (str(node["id"]) for node in sides)
+    assert len(run.images(passed)) == 1 and len(run.images(rejected)) == 2 and run.images(uncertain) == []
     assert (run.pictures(passed)[0] == portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", scale=0.8)).all()
 
 
@@ -77,13 +78,13 @@ def test_running_in_the_editor_shows_the_verdicts_in_the_gate(editor):
     assert not editor.errors()
 
 
-def test_a_bypassed_gate_sends_everything_to_both_sides(editor):
+def test_a_bypassed_gate_sends_everything_to_every_side(editor):
     editor.load(browser.read(ROOT / "example_workflows" / "Identity gate.json"))
     editor.mode("LikenessIdentityGate", BYPASSED)
     prompt = editor.prompt()
     source = next(name for name, node in prompt.items() if node["class_type"] == "CreateList")
     previews = [node["inputs"]["images"] for node in prompt.values() if node["class_type"] == "PreviewImage"]
-    assert previews == [[source, 0], [source, 0]]
+    assert previews == [[source, 0]] * 3
     assert not any(node["class_type"] == "LikenessIdentityGate" for node in prompt.values())
 
 

@@ -8,12 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageFilter
 
 from tests.browser import editor as browser
 from tests.conftest import ROOT, comfyui_root
 from tests.host.comfy import Comfy
-from tests.tiny.drawn_faces import EDDA, MIRA, TOMAS, portrait
+from tests.tiny.drawn_faces import MIRA, TOMAS, portrait
+
+
+def blurred(pixels: np.ndarray, radius: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
 
 # What the Load Image nodes of a workflow show, in the order of their ids.
 PICTURES = {
@@ -21,7 +27,7 @@ PICTURES = {
         portrait(MIRA),
         portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", x=30, scale=0.8, light=0.85),
         portrait(TOMAS, background="#7c8a6e", clothes="#2f4858"),
-        portrait(EDDA, background="#a98f9c", clothes="#3d5a4c", scale=0.9),
+        blurred(portrait(MIRA, background="#3b4a3f", clothes="#e0dccf"), 10),
     ]
 }
 VIEW = {"width": 3000, "height": 1700}

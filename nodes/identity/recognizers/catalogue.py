@@ -12,7 +12,7 @@ import numpy as np
 
 # model_files is imported where a pack is looked up: listing the names must stay free (it is asked for at start-up and per link).
 from ...errors import InputError, MissingModelError, MissingPackageError
-from ...installation import likeness_command, needed, pip_command
+from ...installation import needed, pip_command
 
 PACKS_FOLDER = Path("insightface") / "models"
 AUTO = "auto"
@@ -129,7 +129,7 @@ def _not_cleared(name: str, licence: str) -> str:
 
 
 def _automatic(models_dir: Path | None) -> RecognizerInfo:
-    from ...model_files import CATALOGUE
+    from ...model_files import CATALOGUE, missing_sentence
 
     if models_dir is not None and CATALOGUE["auraface"].present(models_dir):
         info = _pack("auraface", models_dir, commercial_only=True)
@@ -139,7 +139,7 @@ def _automatic(models_dir: Path | None) -> RecognizerInfo:
         return _dlib()
     raise MissingModelError(
         f"No face recognizer is installed: run `{pip_command(DLIB_PACKAGES)}` (works at once, no model download), "
-        f"or `{likeness_command('models download auraface')}` for the ArcFace one."
+        f"or get the ArcFace one: {missing_sentence('auraface', models_dir)}"
     )
 
 
