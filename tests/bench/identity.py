@@ -25,17 +25,6 @@ SIDE = 1024
 REPEATS = 3
 
 
-def seconds(work) -> float:
-    """The median of a few runs."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()):
-            work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def interleaved(*works) -> list[float]:
     """The median time of each piece of work, run in turns so that a slow moment hits all alike."""
     times = [[] for _ in works]
@@ -331,6 +320,14 @@ BENCHES = {"dlib": bench_dlib, "arcface": bench_arcface, "rejudge": bench_rejudg
 
 
 def main(names: list[str]) -> None:
+    names = names or list(BENCHES)
+    if len(names) > 1:
+        # Each in a process of its own: what one leaves in memory must not hide what the next one takes.
+        import subprocess
+
+        for name in names:
+            subprocess.run([sys.executable, "-m", "tests.bench.identity", name], cwd=ROOT, check=True)
+        return
     if comfyui_root() is None or importlib.util.find_spec("torch") is None:
         sys.exit("The benches run in a ComfyUI's Python: see CONTRIBUTING.md.")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -342,8 +339,7 @@ def main(names: list[str]) -> None:
     prefix = loaded.removesuffix(".nodes.identity.scoring")
     for name in [name for name in sys.modules if name.startswith(f"{prefix}.")]:
         sys.modules[PACKAGE + name.removeprefix(prefix)] = sys.modules[name]
-    for name in names or BENCHES:
-        BENCHES[name](host)
+    BENCHES[names[0]](host)
 
 
 if __name__ == "__main__":
