@@ -17,9 +17,15 @@ def clashes(cuda_torch: bool, onnx: bool) -> list[str]:
             told.append(f"ONNX Runtime has lost CUDA because onnxruntime was installed over onnxruntime-gpu: {ONNX_CUDA_MEND}.")
         elif _versions("onnxruntime"):
             told.append(f"torch has CUDA but ONNX Runtime has not, so face recognition stays on the CPU: {ONNX_CUDA_MEND}.")
-    # Several OpenCV distributions share one folder: harmless while they are the same version, broken when they are not.
+    # Several OpenCV distributions share one folder. insightface brings opencv-python and mediapipe opencv-contrib-python, which holds all of it.
     installed = {name: version for name in OPENCV for version in _versions(name)}
-    if len(set(installed.values())) > 1:
+    if len(installed) > 1 and len(set(installed.values())) == 1:
+        packages = " ".join(installed)
+        told.append(
+            f"{len(installed)} OpenCV distributions share one folder ({', '.join(installed)}, all {next(iter(installed.values()))}): harmless until one is "
+            f"updated alone; to keep one, run `{pip_command(f'uninstall -y {packages}')}`, then `{pip_command('install opencv-contrib-python')}`."
+        )
+    elif len(installed) > 1:
         names = ", ".join(f"{name} {version}" for name, version in installed.items())
         packages = " ".join(installed)
         told.append(
