@@ -317,7 +317,7 @@ def test_saving_makes_sub_folders_keeps_what_is_there_and_numbers(her, models_di
 
 
 @insightface
-@pytest.mark.parametrize("name", ["../her", "..", "/tmp/her", "C:\\her", "a/../../her", "nul", "", "her\0"])
+@pytest.mark.parametrize("name", ["../her", "..", "/etc/her", "C:\\her", "a/../../her", "nul", "", "her\0"])
 def test_saving_never_leaves_its_folder(her, tmp_path, name):
     folder = tmp_path / "identities"
     folder.mkdir()
