@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .identity import nodes as identity
+from .scene import nodes as scene
 
 
 class LikenessExtension(ComfyExtension):
@@ -20,4 +21,8 @@ class LikenessExtension(ComfyExtension):
             identity.LikenessIdentityGate,
             identity.LikenessCastGate,
             identity.LikenessCharacterMask,
+            scene.LikenessCharacterReferences,
+            scene.LikenessShotList,
+            scene.LikenessQwenScene,
+            scene.LikenessLora,
         ]

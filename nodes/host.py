@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
+from server import PromptServer
 
 from .errors import InputError
 from .installation import COMMERCIAL_VARIABLE, switched_on
@@ -124,18 +125,61 @@ class Progress:
             self._bar.update_absolute(self._done)
 
 
+class LiveNode:
+    """A node while it runs: its progress bar with a line of text below, and pictures that appear in it as they come.
+
+    node_id: its unique_id; prompt: the host's dynprompt, for the node that the user sees when this one is inside an expansion.
+    """
+
+    def __init__(self, node_id: str, prompt=None):
+        self._node, self._shown = node_id, prompt.get_display_node_id(node_id) if prompt is not None else node_id
+        self._images: list[dict] = []
+        self._bar = None
+
+    def check(self) -> None:
+        """Raises when the user interrupts."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def progress(self, done: float, total: float, preview=None) -> None:
+        """So much of the total is done; preview: as the host's previewers give it."""
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total)
+        self._bar.update_absolute(done, total, preview)
+
+    def tell(self, text: str) -> None:
+        PromptServer.instance.send_progress_text(text, self._node)
+
+    def show(self, picture: np.ndarray) -> None:
+        """Add a uint8 picture to those that the node shows."""
+        if len(self._images) >= MOST_PREVIEWS:
+            return
+        self._images.append(_write_preview(picture, PREVIEW_SIDE))
+        server = PromptServer.instance
+        told = {"node": self._node, "display_node": self._shown, "output": {"images": list(self._images)}, "prompt_id": server.last_prompt_id}
+        server.send_sync("executed", told, server.client_id)
+
+
 def previews(pictures: Sequence[np.ndarray], longest: int = PREVIEW_SIDE) -> dict:
     """Small copies of uint8 pictures in the host's temp folder, as the `ui` value that shows them in the node."""
+    with ThreadPoolExecutor() as threads:
+        return {"images": list(threads.map(lambda picture: _write_preview(picture, longest), pictures[:MOST_PREVIEWS]))}
+
+
+def _write_preview(picture: np.ndarray, longest: int) -> dict:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
+    name = f"likeness_{uuid.uuid4().hex}.jpg"
+    Image.fromarray(small_copy(picture, longest)).save(folder / name, quality=PREVIEW_QUALITY)
+    return {"filename": name, "subfolder": "", "type": "temp"}
 
-    def write(picture: np.ndarray) -> dict:
-        name = f"likeness_{uuid.uuid4().hex}.jpg"
-        Image.fromarray(small_copy(picture, longest)).save(folder / name, quality=PREVIEW_QUALITY)
-        return {"filename": name, "subfolder": "", "type": "temp"}
 
-    with ThreadPoolExecutor() as threads:
-        return {"images": list(threads.map(write, pictures[:MOST_PREVIEWS]))}
+def file_state(path: str | Path | None) -> list:
+    """What tells one state of a file from another; empty where there is none."""
+    try:
+        state = Path(path).stat()
+    except (TypeError, OSError):
+        return []
+    return [str(path), state.st_mtime_ns, state.st_size]
 
 
 def models_dir() -> Path:

@@ -87,9 +87,18 @@ def comfy(tmp_path_factory):
     """One running ComfyUI for all host and browser tests (tests/host/comfy.py)."""
     from tests.host.comfy import Comfy
 
-    host = Comfy(comfyui_root(), ROOT, tmp_path_factory.mktemp("comfy"))
+    host = Comfy(comfyui_root(), ROOT, tmp_path_factory.mktemp("comfy"), extra=(ROOT / "tests" / "tiny" / "qwen_host",))
     yield host
     host.stop()
+
+
+@pytest.fixture(scope="session")
+def qwen(comfy):
+    """The host with tiny Qwen-Image models, encoders, VAEs and LoRAs under their real names (tests/tiny/qwen_models.py)."""
+    from tests.tiny.qwen_models import write_all
+
+    write_all(comfy.base / "models")
+    return comfy
 
 
 # --- the photographs and recognizers that several rooms are tested with; what they find is remembered for the whole session ---

@@ -21,15 +21,16 @@ RUN_SECONDS = 300
 
 
 class Comfy:
-    """One running host. base: its base directory, with input, output, models and custom_nodes."""
+    """One running host. base: its base directory, with input, output, models and custom_nodes; extra: packs besides this one."""
 
-    def __init__(self, root: Path, pack: Path, base: Path):
+    def __init__(self, root: Path, pack: Path, base: Path, extra: tuple[Path, ...] = ()):
         self.base = base
         for folder in ("custom_nodes", "input", "output", "models", "temp", "user"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        link = base / "custom_nodes" / "ComfyUI-Likeness"
-        if not link.exists():
-            link.symlink_to(pack, target_is_directory=True)
+        for name, folder in (("ComfyUI-Likeness", pack), *((folder.name, folder) for folder in extra)):
+            link = base / "custom_nodes" / name
+            if not link.exists():
+                link.symlink_to(folder, target_is_directory=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

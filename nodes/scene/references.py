@@ -1,0 +1,212 @@
+"""Reference pictures of a scene: split into single ones, labelled, and prepared for model and text encoder once. What a prompt says of them is prompts.py's."""
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import InputError
+from .presets import EDIT_MULTIPLE, MEGAPIXEL, rounded_size
+from .prompts import PictureLabel
+
+ROLES = ("face", "outfit", "background", "pose", "extra")
+SCENE, PIXEL_LOCK, CUSTOM_MEGAPIXELS = POLICIES = ("scene", "pixel lock", "custom megapixels")
+
+# What the text encoder sees of a picture: 384 x 384 pixels at its own aspect (TextEncodeQwenImageEditPlus).
+VISION_AREA = 384 * 384
+# Pixel lock: an aspect this near the target's is stretched onto its grid, which moves no point by more than 1 part in 50.
+ASPECT_SLACK = 0.02
+# Prepared references kept after their node is gone: a latent of 1 megapixel takes 1 MB, what the text encoder sees 2 MB.
+MEMORY_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One reference picture. pixels: float [1,H,W,3] in 0..1; key: of its content."""
+
+    pixels: torch.Tensor
+    role: str
+    character: str
+    policy: str
+    megapixels: float
+    vae: object
+    key: bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[1]
+
+    def latent_size(self, target: tuple[int, int] | None) -> tuple[int, int]:
+        """(width, height) at which it is encoded for pictures of the size `target`; without a target, as `scene` has it."""
+        if self.policy == PIXEL_LOCK and target is not None and fits(self.size, target):
+            return target
+        area = (self.megapixels if self.policy == CUSTOM_MEGAPIXELS else 1.0) * MEGAPIXEL
+        return rounded_size(*self.size, area, EDIT_MULTIPLE)
+
+    def vision(self) -> torch.Tensor:
+        """What the text encoder sees: float [1,h,w,3] of about 384 x 384 pixels."""
+        return MEMORY.get((self.key, "vision"), lambda: averaged(self.pixels, vision_size(self.size)))
+
+    def latent(self, target: tuple[int, int] | None = None) -> torch.Tensor:
+        """The reference latent [1,16,1,h/8,w/8] from its VAE, encoded when first asked for."""
+        size = self.latent_size(target)
+        return MEMORY.get((self.key, size, token(self.vae.first_stage_model)), lambda: self.vae.encode(resized(self.pixels, size)))
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The reference pictures of a scene, in the order in which the prompt counts them: Picture 1 is the first."""
+
+    pictures: tuple[Reference, ...]
+
+    @property
+    def labels(self) -> list[PictureLabel]:
+        return [PictureLabel(i, picture.role, picture.character) for i, picture in enumerate(self.pictures, 1)]
+
+    @property
+    def character(self) -> str:
+        """The names of the characters, each once: `Mira and Tomas`; empty when none has a name."""
+        return " and ".join(dict.fromkeys(picture.character for picture in self.pictures if picture.character))
+
+    def report(self, target: tuple[int, int] | None = None) -> list[dict]:
+        rows = []
+        for i, picture in enumerate(self.pictures, 1):
+            width, height = picture.latent_size(target)
+            rows.append(
+                {
+                    "picture": i,
+                    "role": picture.role,
+                    "character": picture.character,
+                    "size": list(picture.size),
+                    "encoded_at": [width, height],
+                    "tokens": (width // 16) * (height // 16),
+                    "policy": picture.policy,
+                }
+            )
+        return rows
+
+    def unlocked(self, target: tuple[int, int]) -> list[str]:
+        """A sentence for each picture that should be locked to the target's pixels and cannot be."""
+        return [
+            f"Picture {i} ({picture.role}) is {picture.size[0]}x{picture.size[1]}, of another aspect than {target[0]}x{target[1]}: "
+            "it is not locked to its pixels but encoded at its own aspect; `match source` takes over the aspect of Picture 1."
+            for i, picture in enumerate(self.pictures, 1)
+            if picture.policy == PIXEL_LOCK and not fits(picture.size, target)
+        ]
+
+
+def gather(
+    pictures: Sequence[tuple[str, Sequence[torch.Tensor]]], name: str, policy: str, megapixels: float, vae, earlier: References | None = None
+) -> References:
+    """References from batches [B,H,W,C] by role, one reference per frame, behind those of `earlier`.
+
+    A batch as it is would be taken for a video by the VAE and for its first frame by the text encoder. Raises InputError without any picture.
+    """
+    name = " ".join(name.split())
+    gathered = list(earlier.pictures) if earlier else []
+    for role, batches in pictures:
+        for batch in batches:
+            for frame in batch:
+                pixels = as_rgb(frame.unsqueeze(0))
+                gathered.append(Reference(pixels, role, name, policy, megapixels, vae, content_key(pixels)))
+    if not gathered:
+        raise InputError("No reference picture is wired: connect at least one to face, outfit, background, pose or extra.")
+    return References(tuple(gathered))
+
+
+def as_rgb(pixels: torch.Tensor) -> torch.Tensor:
+    """Float [1,H,W,C] as [1,H,W,3]: one channel is repeated, alpha dropped."""
+    return pixels[..., :1].expand(-1, -1, -1, 3) if pixels.shape[-1] < 3 else pixels[..., :3]
+
+
+def fits(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether a picture of that size can be put on the target's grid without visible stretching."""
+    return abs(size[0] * target[1] / (size[1] * target[0]) - 1) <= ASPECT_SLACK
+
+
+def vision_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of about 384 x 384 pixels; the encoder itself then rounds to multiples of 28 (comfy/text_encoders/qwen_vl.py)."""
+    return rounded_size(*size, VISION_AREA, 1)
+
+
+def resized(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Float [1,H,W,3] at (width, height), in one step: averaged over areas where it shrinks, bicubic where it grows."""
+    width, height = size
+    if width * height <= pixels.shape[1] * pixels.shape[2]:
+        return averaged(pixels, size)
+    return F.interpolate(pixels.movedim(-1, 1), size=(height, width), mode="bicubic").clamp_(0, 1).movedim(1, -1)
+
+
+def averaged(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Float [1,H,W,3] at (width, height), each pixel the mean of the area it covers: the host's `area`, which its text encoder node uses."""
+    if (pixels.shape[2], pixels.shape[1]) == size:
+        return pixels
+    return F.interpolate(pixels.movedim(-1, 1), size=(size[1], size[0]), mode="area").movedim(1, -1)
+
+
+def content_key(tensor: torch.Tensor) -> bytes:
+    """A digest of shape and content of a tensor."""
+    digest = hashlib.blake2b(repr(tuple(tensor.shape)).encode(), digest_size=16)
+    digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy())
+    return digest.digest()
+
+
+_tokens: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+_issued = 0
+
+
+def token(living) -> int:
+    """A number for an object that no other object ever gets, for keys of what was made with it (an id() is given again)."""
+    global _issued
+    number = _tokens.get(living)
+    if number is None:
+        _issued += 1
+        number = _tokens[living] = _issued
+    return number
+
+
+class TensorMemory:
+    """Tensors by key, the least recently used dropped beyond `limit` bytes."""
+
+    def __init__(self, limit: int):
+        self.limit, self._size = limit, 0
+        self._kept: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+
+    def get(self, key: tuple, make) -> torch.Tensor:
+        """The tensor of a key, made when it is not there."""
+        found = self.look(key)
+        if found is None:
+            found = make()
+            self.keep(key, found)
+        return found
+
+    def look(self, key: tuple) -> torch.Tensor | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: tuple, tensor: torch.Tensor) -> None:
+        self.drop(key)
+        # A view would keep the whole of what it is a part of.
+        tensor = tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+        self._kept[key] = tensor
+        self._size += tensor.nbytes
+        while self._size > self.limit and len(self._kept) > 1:
+            self.drop(next(iter(self._kept)))
+
+    def drop(self, key: tuple) -> None:
+        gone = self._kept.pop(key, None)
+        if gone is not None:
+            self._size -= gone.nbytes
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._size = 0
+
+
+MEMORY = TensorMemory(MEMORY_BYTES)

@@ -1,0 +1,247 @@
+"""Which pictures are made, in which order, and which take of a shot is kept: encode all, then sample and decode in groups. Knows neither host nor model."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from .shots import Shot
+
+# Prompts encoded ahead of sampling: with two references one conditioning takes about 7 MB.
+ENCODED_AHEAD = 64
+MOST_TAKES = 64
+SEEDS = 2**64
+OUT_OF_MEMORY = "out of memory: take fewer or smaller references, a smaller size, or a smaller model file"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shot to make. prompt: complete; seed: of its first take."""
+
+    shot: Shot
+    prompt: str
+    seed: int
+
+    def seed_of(self, take: int) -> int:
+        return (self.seed + take) % SEEDS
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One attempt at a shot. image: float [1,H,W,3], None when it failed; judgement: of the identity gate, where there is one; error: why it failed."""
+
+    number: int
+    seed: int
+    image: object = None
+    judgement: object = None
+    error: str = ""
+    remembered: bool = False
+
+    @property
+    def score(self) -> float | None:
+        return None if self.judgement is None else self.judgement.score
+
+    @property
+    def passes(self) -> bool:
+        return self.judgement is None or self.judgement.goes == "passed"
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What came of one shot: its kept take, and what the others scored."""
+
+    job: Job
+    kept: Take | None = None
+    tried: list[Take] = field(default_factory=list)
+
+    @property
+    def error(self) -> str:
+        return "" if self.kept is not None else "; ".join(dict.fromkeys(take.error for take in self.tried if take.error))
+
+    def add(self, take: Take) -> None:
+        """Keep the better one: passing before failing, then the higher score, then the earlier one. Of the other only the figures stay."""
+        if take.image is not None and (self.kept is None or _rank(take) > _rank(self.kept)):
+            self.kept = take
+        self.tried.append(replace(take, image=None))
+
+
+def _rank(take: Take) -> tuple[bool, float]:
+    return take.passes, -2.0 if take.score is None else take.score
+
+
+class Watch:
+    """What a run tells while it goes on; each does nothing here. Any of them may raise to stop it (the host's interrupt)."""
+
+    def plan(self, samples: int) -> None:
+        """So many pictures will be sampled next."""
+
+    def shot(self, number: int, count: int, take: int) -> None:
+        """Sampling of a picture begins."""
+
+    def step(self, done: int, steps: int, preview) -> None:
+        """One step of it is done."""
+
+    def finished(self, index: int, take: Take) -> None:
+        """A shot has its picture."""
+
+    def check(self) -> None:
+        """Called between two pieces of work."""
+
+
+def shoot(
+    jobs: Sequence[Job],
+    studio,
+    memory: "PictureMemory",
+    judge: Callable[[object, Shot], object] | None = None,
+    max_takes: int = 1,
+    group: int = 4,
+    watch: Watch | None = None,
+) -> list[Outcome]:
+    """Make every job's picture, in order.
+
+    studio: render.Studio or what acts like one; memory: pictures made before come from it and each new one goes into it at once, so that a run
+    that is stopped loses nothing; judge(image, shot): a judgement, without which the first take is kept. A shot whose judgement does not pass is
+    taken again with the next seed, up to max_takes. Each model is loaded once per group and take, not once per shot. A shot that runs out of
+    memory says so in its outcome, and the others go on.
+    """
+    run = _Run(jobs, studio, memory, judge, watch or Watch())
+    for start in range(0, len(jobs), ENCODED_AHEAD):
+        run.shoot(range(start, min(start + ENCODED_AHEAD, len(jobs))), max_takes, group)
+    return run.outcomes
+
+
+class _Run:
+    def __init__(self, jobs, studio, memory, judge, watch):
+        self.outcomes = [Outcome(job) for job in jobs]
+        self.studio, self.memory, self.judge, self.watch = studio, memory, judge, watch
+
+    def shoot(self, indices: Sequence[int], max_takes: int, group: int) -> None:
+        conditionings: dict[str, object] = {}
+        unfinished = list(indices)
+        for number in range(max_takes):
+            missing = [index for index in unfinished if not self._remember(index, number)]
+            if missing:
+                self.watch.plan(len(missing))
+                self.studio.prepare()
+                missing = [index for index in missing if self._encode(index, number, conditionings)]
+            for first in range(0, len(missing), group):
+                self._shoot_group(missing[first : first + group], number, conditionings)
+            last = [self.outcomes[index].tried[-1] for index in unfinished]
+            for index, take in zip(unfinished, last):
+                if self.outcomes[index].kept is not None and (take.error or (number + 1 == max_takes and not take.passes)):
+                    self.watch.finished(index, self.outcomes[index].kept)
+            unfinished = [index for index, take in zip(unfinished, last) if not take.error and not take.passes]
+            if not unfinished:
+                return
+
+    def _encode(self, index: int, number: int, conditionings: dict) -> bool:
+        """Whether the prompt of a shot is among the encoded ones now."""
+        prompt = self.outcomes[index].job.prompt
+        if prompt not in conditionings:
+            self.watch.check()
+            encoded = self._tried(index, number, lambda: self.studio.encode(prompt))
+            if encoded is None:
+                return False
+            conditionings[prompt] = encoded
+        return True
+
+    def _remember(self, index: int, number: int) -> bool:
+        """Whether that take was made before."""
+        key = self._key(index, number)
+        latent, image = self.memory.look(key)
+        if latent is None and image is None:
+            return False
+        self.watch.check()
+        if image is None:
+            image = self.studio.decode(latent)
+            self.memory.keep_image(key, image)
+        self._add(index, number, image, remembered=True)
+        return True
+
+    def _shoot_group(self, indices: Sequence[int], number: int, conditionings: dict) -> None:
+        """Sample all of a group, then decode all of it."""
+        sampled = []
+        for index in indices:
+            job = self.outcomes[index].job
+            self.watch.check()
+            self.watch.shot(index + 1, len(self.outcomes), number)
+            latent = self._tried(index, number, lambda job=job: self.studio.sample(conditionings[job.prompt], job.seed_of(number), self.watch.step))
+            if latent is not None:
+                self.memory.keep_latent(self._key(index, number), latent)
+                sampled.append((index, latent))
+        for index, latent in sampled:
+            self.watch.check()
+            image = self._tried(index, number, lambda latent=latent: self.studio.decode(latent))
+            if image is not None:
+                self.memory.keep_image(self._key(index, number), image)
+                self._add(index, number, image)
+
+    def _tried(self, index: int, number: int, work):
+        """What `work` gives; None when there is not enough memory for it, which is added as a failed take."""
+        try:
+            return work()
+        except Exception as error:
+            if not self.studio.is_out_of_memory(error):
+                raise
+        # Outside the except clause, which keeps the tensors of the failed call alive.
+        self.studio.free_memory()
+        self.outcomes[index].add(Take(number, self.outcomes[index].job.seed_of(number), error=OUT_OF_MEMORY))
+        return None
+
+    def _add(self, index: int, number: int, image, remembered: bool = False) -> None:
+        outcome = self.outcomes[index]
+        judgement = None if self.judge is None else self.judge(image, outcome.job.shot)
+        take = Take(number, outcome.job.seed_of(number), image, judgement, remembered=remembered)
+        outcome.add(take)
+        if take.passes:
+            self.watch.finished(index, take)
+
+    def _key(self, index: int, number: int):
+        job = self.outcomes[index].job
+        return self.studio.key(job.prompt, job.seed_of(number))
+
+
+class Clock:
+    """How long a run still takes, from what its samples took so far."""
+
+    def __init__(self, now=time.monotonic):
+        self._now, self.planned, self._done, self._start = now, 0, 0.0, None
+
+    def plan(self, samples: int) -> None:
+        self.planned += samples
+        self._start = self._start if self._start is not None else self._now()
+
+    def advance(self, samples: float) -> None:
+        """So much of the plan is done, in samples; parts count."""
+        self._done = samples
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None before the first step is done."""
+        if not self._done or self._start is None:
+            return None
+        return (self._now() - self._start) / self._done * max(0.0, self.planned - self._done)
+
+
+def told(seconds: float) -> str:
+    """`40 s`, `5 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class PictureMemory:
+    """Latents and pictures by key. Pictures go first when room is needed: a latent is a twelfth as large and decodes again without sampling."""
+
+    def __init__(self, latents, images):
+        self._latents, self._images = latents, images
+
+    def look(self, key) -> tuple[object, object]:
+        """(latent, picture) of a key; None for what is not there."""
+        return self._latents.look(key), self._images.look(key)
+
+    def keep_latent(self, key, latent) -> None:
+        self._latents.keep(key, latent)
+
+    def keep_image(self, key, image) -> None:
+        self._images.keep(key, image)

@@ -1,0 +1,154 @@
+"""What is wired: telling Qwen-Image models, text encoders and VAEs from others, putting LoRAs and sampling settings on a model. About the host; nothing is sampled here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_base
+import comfy.utils
+
+from ..errors import InputError
+from .loras import Applied
+from .presets import AUTO, ModelKind, Settings, read_kind
+
+# Where a model carries the LoRAs that Character LoRA put on it; clones of the model keep it.
+STACK = "likeness_loras"
+
+_MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+# Text encoders and VAEs by the host's own modules, in the words of its loaders.
+_ENCODERS = {
+    "sd1_clip": "CLIP-L (Stable Diffusion 1.5)",
+    "sdxl_clip": "CLIP-L and CLIP-G (SDXL)",
+    "sd2_clip": "OpenCLIP-H (Stable Diffusion 2)",
+    "sd3_clip": "the encoder of Stable Diffusion 3",
+    "flux": "the encoder of Flux",
+    "wan": "UMT5 (Wan)",
+    "hunyuan_video": "the encoder of HunyuanVideo",
+    "hunyuan_image": "Qwen2.5-VL loaded for HunyuanImage",
+    "longcat_image": "Qwen2.5-VL loaded for LongCat-Image",
+    "omnigen2": "Qwen2.5-VL 3B (OmniGen2)",
+    "z_image": "Qwen3 4B (Z-Image)",
+    "qwen3vl": "Qwen3-VL",
+    "lumina2": "Gemma (Lumina 2)",
+    "hidream": "the encoder of HiDream",
+}
+
+
+def read_model(model, chosen: str, references: bool, names: Sequence[str] = ()) -> ModelKind:
+    """What a wired model is. chosen: of presets.KIND_CHOICES; names: of model files it may come from, where it does not know its own.
+
+    Raises InputError for anything but a Qwen-Image model, and for Qwen-Image-Layered.
+    """
+    base = type(model.model)
+    if base is not comfy.model_base.QwenImage:
+        raise InputError(
+            f"The model is {base.__name__}, not Qwen-Image; load a file such as qwen_image_edit_2511_fp8mixed.safetensors with Load Diffusion Model."
+        )
+    own = model_file(model)
+    return read_kind(model.model.diffusion_model.default_ref_method, [own, *names] if own else list(names), chosen, references)
+
+
+def kind_if_known(model) -> str | None:
+    """What a model is where its file or name tells, without a guess; None for any other model."""
+    try:
+        kind = read_model(model, AUTO, False)
+    except InputError:
+        return None
+    return None if kind.guessed else kind.name
+
+
+def model_file(model) -> str | None:
+    """The name of the file a model was loaded from, where its loader says so."""
+    made = model.cached_patcher_init
+    if made is None or not made[1] or not isinstance(made[1][0], str):
+        return None
+    return Path(made[1][0]).name
+
+
+def check_clip(clip) -> None:
+    """Raises InputError for a text encoder that is not the one of Qwen-Image, named by what it is."""
+    own = type(clip.cond_stage_model)
+    kind = own.__module__.rpartition(".")[2]
+    if kind == "qwen_image":
+        return
+    name = _ENCODERS.get(kind, own.__name__)
+    raise InputError(f"The clip is {name}, not the text encoder of Qwen-Image; load qwen_2.5_vl_7b_fp8_scaled.safetensors with Load CLIP, type qwen_image.")
+
+
+def check_vae(vae) -> None:
+    """Raises InputError for a VAE that is not the one of Qwen-Image (Wan 2.1's layout, 16 channels), named by what it is."""
+    vae.throw_exception_if_invalid()
+    model = vae.first_stage_model
+    if type(model).__module__ == "comfy.ldm.wan.vae" and vae.latent_channels == 16 and vae.output_channels == 3:
+        return
+    raise InputError(
+        f"The vae is {type(model).__name__} with {vae.latent_channels} latent channels, not the VAE of Qwen-Image; load qwen_image_vae.safetensors with Load VAE."
+    )
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Names of the files typed into the nodes that lead to an input, nearest first: of LoRAs, and of all other models."""
+
+    models: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+
+
+def files_upstream(prompt, node_id: str, source: str) -> Upstream:
+    """What the nodes that lead to an input of a node load. prompt: the host's dynprompt."""
+    models, loras = {}, {}
+    for name, value in _values_upstream(prompt, node_id, source):
+        if value.lower().endswith(_MODEL_SUFFIXES):
+            # Only a name tells a LoRA's input from a model's: lora, lora_name, lora_01 in all packs that load them.
+            (loras if "lora" in name.lower() else models)[value.replace("\\", "/").rpartition("/")[2]] = None
+    return Upstream(tuple(models), tuple(loras))
+
+
+def _values_upstream(prompt, node_id: str, source: str) -> Iterator[tuple[str, str]]:
+    """(input, text) of all texts typed into the nodes that lead to an input."""
+    link = _inputs(prompt, node_id).get(source)
+    waiting, seen = [link[0]] if isinstance(link, list) else [], set()
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        for key, value in _inputs(prompt, name).items():
+            if isinstance(value, str):
+                yield key, value
+            elif isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+                waiting.append(value[0])
+
+
+def _inputs(prompt, node_id: str) -> dict:
+    return prompt.get_node(node_id)["inputs"] if prompt is not None and prompt.has_node(node_id) else {}
+
+
+def with_lora(model, path: Path, strength: float) -> tuple[object, int]:
+    """A clone of a model with a LoRA on it, and how many of the model's weights it changes."""
+    weights = comfy.utils.load_torch_file(str(path), safe_load=True)
+    patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(weights), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
+    patched = model.clone()
+    return patched, len(patched.add_patches(patches, strength))
+
+
+def stack_of(model) -> tuple[Applied, ...]:
+    """The LoRAs that Character LoRA put on a model."""
+    return model.get_attachment(STACK) or ()
+
+
+def has_cfg_norm(model) -> bool:
+    """Whether the host's CFGNorm was put on a model already."""
+    return any(function.__name__ == "cfg_norm" for function in model.model_options.get("sampler_post_cfg_function", ()) if hasattr(function, "__name__"))
+
+
+def with_settings(model, settings: Settings):
+    """A clone of a model that samples with that shift and CFGNorm, as the host's own nodes set them; a CFGNorm that is there already stays alone."""
+    from comfy_extras.nodes_cfg import CFGNorm
+    from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow
+
+    wanted = settings.cfg_norm and not has_cfg_norm(model)
+    (model,) = ModelSamplingAuraFlow().patch_aura(model, settings.shift)
+    return CFGNorm.execute(model, settings.cfg_norm).result[0] if wanted else model

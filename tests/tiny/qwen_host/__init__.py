@@ -1,0 +1,194 @@
+"""A custom-node pack for the test host alone: it lets ComfyUI load the files of tests/tiny/qwen_models.py, counts what the host does, and breaks it on request.
+
+Its one node, TestDigest, tells pictures apart to the last bit. Files of the real sizes go through as they would without it.
+
+    GET  /test_counts         {"vae_encode": 0, "vae_decode": 0, "text_encode": 0, "sample": 0, "model_forward": 0, "model_rows": 0, "upscale": 0,
+                               "loads": [class names in the order asked for], "files": [names of weight files in the order read]}
+    POST /test_counts/reset   all of them to nothing
+    POST /test_faults         {"oom_at_sample": 2, "slow": 0.5}: the second sampling from now runs out of memory at its first step, once;
+                              every forward pass of a diffusion model takes half a second longer. What is left out is off.
+"""
+
+import functools
+import hashlib
+import os
+import time
+
+import comfy.model_base
+import comfy.model_detection
+import comfy.model_management
+import comfy.samplers
+import comfy.sd
+import comfy.text_encoders.qwen_vl
+import comfy.utils
+import torch
+from aiohttp import web
+from server import PromptServer
+
+
+class TestDigest:
+    """A text that is equal for equal float pictures and for no others."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE, INPUT_IS_LIST = (), "digest", "test", True, True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",)}}
+
+    def digest(self, images):
+        frames = [frame for batch in images for frame in batch.float().cpu()]
+        return {"ui": {"text": [f"{tuple(frame.shape)} {hashlib.sha256(frame.contiguous().numpy()).hexdigest()}" for frame in frames]}}
+
+
+NODE_CLASS_MAPPINGS = {"TestDigest": TestDigest}
+HEAD = 128
+
+# ---- sizes, from the files -------------------------------------------------------------------------------------------
+
+
+def around(owner, name, wrap):
+    """Replace owner.name by wrap(original)."""
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(wrap(original)))
+
+
+def sized_unet(detect):
+    def detect_unet_config(state_dict, key_prefix, *args, **kwargs):
+        config = detect(state_dict, key_prefix, *args, **kwargs)
+        if config is not None and config.get("image_model") == "qwen_image":
+            wide, text = (state_dict[f"{key_prefix}{name}.weight"].shape[0] for name in ("img_in", "txt_norm"))
+            if (wide, text) != (24 * HEAD, 3584):
+                config |= {"num_attention_heads": wide // HEAD, "joint_attention_dim": text}
+        return config
+
+    return detect_unet_config
+
+
+def text_config(weights) -> dict:
+    """What to say in model_options about a text encoder that is not of the usual size."""
+    if "visual.patch_embed.proj.weight" in weights and weights["model.embed_tokens.weight"].shape[1] != 3584:
+        layer = {name: weights[f"model.layers.0.{name}_proj.weight"].shape[0] for name in ("self_attn.q", "self_attn.k", "mlp.gate")}
+        vocabulary, wide = weights["model.embed_tokens.weight"].shape
+        config = {"vocab_size": vocabulary, "hidden_size": wide, "intermediate_size": layer["mlp.gate"], "num_hidden_layers": count(weights, "model.layers.")}
+        config |= {"num_attention_heads": layer["self_attn.q"] // HEAD, "num_key_value_heads": layer["self_attn.k"] // HEAD}
+        return {"qwen25_7b_model_config": config}
+    narrow = weights.get("text_model.encoder.layers.0.mlp.fc1.weight")
+    if narrow is not None and narrow.shape[1] < 768:
+        config = {"hidden_size": narrow.shape[1], "intermediate_size": narrow.shape[0], "num_attention_heads": 2}
+        # The host makes clip_l_model_config of this one, with the length that it reads from the file.
+        return {"model_config": config | {"num_hidden_layers": count(weights, "text_model.encoder.layers.")}}
+    return {}
+
+
+def count(weights, prefix) -> int:
+    return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in weights if name.startswith(prefix))
+
+
+def sized_text_encoder(load):
+    def load_text_encoder_state_dicts(state_dicts=[], *args, model_options={}, **kwargs):  # noqa: B006 (the host's signature)
+        extra = text_config(state_dicts[0]) if len(state_dicts) == 1 else {}
+        if "qwen25_7b_model_config" not in extra:
+            return load(state_dicts, *args, model_options=model_options | extra, **kwargs)
+        weights, tower = state_dicts[0], comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
+        sizes = {"hidden_size": weights["visual.patch_embed.proj.weight"].shape[0], "num_layers": count(weights, "visual.blocks."), "num_heads": 2}
+        sizes["intermediate_size"] = weights["visual.blocks.0.mlp.gate_proj.weight"].shape[0]
+        comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer = lambda **given: tower(**given | sizes)
+        try:
+            return load(state_dicts, *args, model_options=model_options | extra, **kwargs)
+        finally:
+            comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer = tower
+
+    return load_text_encoder_state_dicts
+
+
+around(comfy.model_detection, "detect_unet_config", sized_unet)
+around(comfy.sd, "load_text_encoder_state_dicts", sized_text_encoder)
+
+# ---- counting and breaking -------------------------------------------------------------------------------------------
+
+COUNTS = {}
+FAULTS = {}
+
+
+def reset() -> None:
+    numbers = ("vae_encode", "vae_decode", "text_encode", "sample", "model_forward", "model_rows", "upscale")
+    COUNTS.update(dict.fromkeys(numbers, 0), loads=[], files=[])
+
+
+def counted(name):
+    def wrap(original):
+        def call(*args, **kwargs):
+            COUNTS[name] += 1
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def counted_sampling(original):
+    def sample(*args, **kwargs):
+        COUNTS["sample"] += 1
+        if "oom_at_sample" in FAULTS:
+            FAULTS["oom_at_sample"] -= 1
+        return original(*args, **kwargs)
+
+    return sample
+
+
+def counted_forward(original):
+    def apply_model(self, x, *args, **kwargs):
+        COUNTS["model_forward"] += 1
+        COUNTS["model_rows"] += x.shape[0]
+        if FAULTS.get("oom_at_sample") == 0:
+            del FAULTS["oom_at_sample"]
+            raise torch.cuda.OutOfMemoryError("test")
+        time.sleep(FAULTS.get("slow", 0))
+        return original(self, x, *args, **kwargs)
+
+    return apply_model
+
+
+def told_loads(original):
+    def load_models_gpu(models, *args, **kwargs):
+        COUNTS["loads"] += [type(patcher.model).__name__ for patcher in models]
+        return original(models, *args, **kwargs)
+
+    return load_models_gpu
+
+
+def told_files(original):
+    def load_torch_file(ckpt, *args, **kwargs):
+        COUNTS["files"].append(os.path.basename(ckpt))
+        return original(ckpt, *args, **kwargs)
+
+    return load_torch_file
+
+
+reset()
+around(comfy.sd.VAE, "encode", counted("vae_encode"))
+around(comfy.sd.VAE, "decode", counted("vae_decode"))
+around(comfy.sd.CLIP, "encode_from_tokens", counted("text_encode"))
+around(comfy.utils, "common_upscale", counted("upscale"))
+around(comfy.samplers.CFGGuider, "sample", counted_sampling)
+around(comfy.model_base.BaseModel, "apply_model", counted_forward)
+around(comfy.model_management, "load_models_gpu", told_loads)
+around(comfy.utils, "load_torch_file", told_files)
+
+
+@PromptServer.instance.routes.get("/test_counts")
+async def get_counts(request):
+    return web.json_response(COUNTS)
+
+
+@PromptServer.instance.routes.post("/test_counts/reset")
+async def reset_counts(request):
+    reset()
+    return web.json_response(COUNTS)
+
+
+@PromptServer.instance.routes.post("/test_faults")
+async def arm_faults(request):
+    FAULTS.clear()
+    FAULTS.update(await request.json())
+    return web.json_response(FAULTS)
