@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .identity import nodes as identity
+from .identity import take_nodes
 from .scene import nodes as scene
 
 
@@ -21,6 +22,8 @@ class LikenessExtension(ComfyExtension):
             identity.LikenessIdentityGate,
             identity.LikenessCastGate,
             identity.LikenessCharacterMask,
+            take_nodes.LikenessTakeStart,
+            take_nodes.LikenessTakeEnd,
             scene.LikenessCharacterReferences,
             scene.LikenessShotList,
             scene.LikenessQwenScene,

@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch")
 
 from character_likeness.nodes.errors import InputError  # noqa: E402
 from character_likeness.nodes.scene import references  # noqa: E402
-from character_likeness.nodes.scene.references import TensorMemory, averaged, content_key, fits, gather, resized, token, vision_size  # noqa: E402
+from character_likeness.nodes.scene.references import averaged, fits, gather, resized, vision_size  # noqa: E402
+from character_likeness.nodes.tensors import TensorMemory, content_key, token  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

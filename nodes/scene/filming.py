@@ -12,13 +12,15 @@ from ..errors import InputError
 from ..host import LiveNode, file_state
 from ..identity import scoring
 from ..identity.identity import Identity
+from ..identity.retakes import Take, seed_of
 from ..pictures import from_floats
+from ..tensors import TensorMemory
 from . import loras, presets, prompts, takes, wired
 from .presets import CUSTOM, FAST, IGNORE_REFERENCES, TEXT_TO_IMAGE
-from .references import References, TensorMemory, as_rgb, fits
+from .references import References, as_rgb, fits
 from .render import Studio, on_grid
 from .shots import MOST_SHOTS, Shot
-from .takes import Clock, Job, Outcome, PictureMemory, Take, Watch, told
+from .takes import Clock, Job, Outcome, PictureMemory, Watch, told
 
 # Kept from run to run, so that only what changed is made again: the latents of 250 pictures of one megapixel, and 40 of those pictures.
 MEMORY = PictureMemory(TensorMemory(256 * 2**20), TensorMemory(512 * 2**20))
@@ -214,7 +216,7 @@ def _jobs(order: Order, seen: References | None, stack: Sequence[loras.Applied])
     triggers = [one.trigger for one in stack]
     # A text-to-image model knows the character by the trigger of its LoRA.
     character = character or prompts.listed(list(dict.fromkeys(one.trigger for one in stack if one.role == "character" and one.trigger)))
-    return [Job(shot, prompts.complete(shot.prompt, character, labels, triggers), (order.seed + shot.seed_offset) % takes.SEEDS) for shot in order.shots]
+    return [Job(shot, prompts.complete(shot.prompt, character, labels, triggers), seed_of(order.seed, shot.seed_offset)) for shot in order.shots]
 
 
 # The phrases that an angle LoRA was trained with, by its base: see prompts.py for their sources.

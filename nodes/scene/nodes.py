@@ -12,8 +12,10 @@ from ..errors import InputError, LikenessError, MissingModelError
 from ..files import checked_name
 from ..host import Frames, LiveNode, or_block
 from ..identity import drawing, scoring
+from ..identity.retakes import MOST_TAKES, Take
 from ..pictures import from_floats, small_copy
-from . import filming, presets, prompts, takes, wired
+from ..tensors import content_key
+from . import filming, presets, prompts, wired
 from . import loras as lora_files
 from . import references as reference_pictures
 from . import shots as shot_list
@@ -400,7 +402,7 @@ class LikenessQwenScene(io.ComfyNode):
                     "max_takes",
                     default=1,
                     min=1,
-                    max=takes.MOST_TAKES,
+                    max=MOST_TAKES,
                     optional=True,
                     tooltip="With an identity: how often a shot that does not pass is taken again with another seed. The best take is kept.",
                 ),
@@ -581,8 +583,8 @@ class LikenessQwenScene(io.ComfyNode):
         """Saves a take, unless this very picture was saved under that name before and is still there: a run that goes on saves nothing twice."""
         prefix = checked_name(prefix).as_posix()
 
-        def save(take: takes.Take) -> None:
-            key = prefix, reference_pictures.content_key(take.image)
+        def save(take: Take) -> None:
+            key = prefix, content_key(take.image)
             if key in _SAVED and _SAVED[key].is_file():
                 return
             (saved,) = ui.ImageSaveHelper.save_images(take.image, prefix, io.FolderType.output, cls)
@@ -641,7 +643,7 @@ def _preset(value) -> tuple[str, dict]:
     return chosen, settings
 
 
-def _shown(index: int, take: takes.Take):
+def _shown(index: int, take: Take):
     """A take as it appears in the node: with number, verdict and score where it was judged."""
     pixels = from_floats(take.image[0].float().cpu().numpy()).pixels
     if take.judgement is None:

@@ -8,8 +8,9 @@ import latent_preview
 import node_helpers
 import torch
 
+from ..tensors import content_key, token
 from .presets import TEXT_TO_IMAGE, ModelKind, Settings
-from .references import References, as_rgb, content_key, resized, token
+from .references import References, as_rgb, resized
 
 # The words around prompt and pictures that Qwen-Image-Edit-2509 and 2511 were trained with (the pipeline QwenImageEditPlusPipeline of diffusers,
 # PROMPT_TEMPLATE; the host's TextEncodeQwenImageEditPlus has the same).

@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..identity.retakes import Take, seed_of
 from .shots import Shot
 
 # Prompts encoded ahead of sampling: with two references one conditioning takes about 7 MB.
 ENCODED_AHEAD = 64
-MOST_TAKES = 64
-SEEDS = 2**64
 OUT_OF_MEMORY = "out of memory: take fewer or smaller references, a smaller size, or a smaller model file"
 
 
@@ -22,27 +21,7 @@ class Job:
     seed: int
 
     def seed_of(self, take: int) -> int:
-        return (self.seed + take) % SEEDS
-
-
-@dataclass(frozen=True, eq=False)
-class Take:
-    """One attempt at a shot. image: float [1,H,W,3], None when it failed; judgement: of the identity gate, where there is one; error: why it failed."""
-
-    number: int
-    seed: int
-    image: object = None
-    judgement: object = None
-    error: str = ""
-    remembered: bool = False
-
-    @property
-    def score(self) -> float | None:
-        return None if self.judgement is None else self.judgement.score
-
-    @property
-    def passes(self) -> bool:
-        return self.judgement is None or self.judgement.goes == "passed"
+        return seed_of(self.seed, take)
 
 
 @dataclass(eq=False)
@@ -58,14 +37,10 @@ class Outcome:
         return "" if self.kept is not None else "; ".join(dict.fromkeys(take.error for take in self.tried if take.error))
 
     def add(self, take: Take) -> None:
-        """Keep the better one: passing before failing, then the higher score, then the earlier one. Of the other only the figures stay."""
-        if take.image is not None and (self.kept is None or _rank(take) > _rank(self.kept)):
+        """Keep it when it beats the one before. Of the others only the figures stay."""
+        if take.image is not None and take.beats(self.kept):
             self.kept = take
         self.tried.append(replace(take, image=None))
-
-
-def _rank(take: Take) -> tuple[bool, float]:
-    return take.passes, -2.0 if take.score is None else take.score
 
 
 class Watch:

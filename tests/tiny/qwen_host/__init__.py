@@ -1,9 +1,10 @@
 """A custom-node pack for the test host alone: it lets ComfyUI load the files of tests/tiny/qwen_models.py, counts what the host does, and breaks it on request.
 
-Its one node, TestDigest, tells pictures apart to the last bit. Files of the real sizes go through as they would without it.
+TestDigest tells pictures apart to the last bit, TestBySeed and TestCounted stand for what makes pictures. Files of the real sizes go through as they would without it.
 
     GET  /test_counts         {"vae_encode": 0, "vae_decode": 0, "text_encode": 0, "sample": 0, "model_forward": 0, "model_rows": 0, "upscale": 0,
-                               "loads": [class names in the order asked for], "files": [names of weight files in the order read]}
+                               "loads": [class names in the order asked for], "files": [names of weight files in the order read],
+                               "runs": [seeds of TestBySeed and names of TestCounted in the order run]}
     POST /test_counts/reset   all of them to nothing
     POST /test_faults         {"oom_at_sample": 2, "slow": 0.5}: the second sampling from now runs out of memory at its first step, once;
                               every forward pass of a diffusion model takes half a second longer. What is left out is off.
@@ -40,7 +41,41 @@ class TestDigest:
         return {"ui": {"text": [f"{tuple(frame.shape)} {hashlib.sha256(frame.contiguous().numpy()).hexdigest()}" for frame in frames]}}
 
 
-NODE_CLASS_MAPPINGS = {"TestDigest": TestDigest}
+class TestBySeed:
+    """`good` from the seed `good_from` on, before that `other` with one pixel that tells the seeds apart (none when `deaf`). Counts its runs."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "choose", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        number = ("INT", {"default": 0, "max": 2**64 - 1})
+        return {"required": {"good": ("IMAGE",), "other": ("IMAGE",), "seed": number, "good_from": number, "deaf": ("BOOLEAN", {"default": False})}}
+
+    def choose(self, good, other, seed, good_from, deaf):
+        COUNTS["runs"].append(seed)
+        if seed >= good_from:
+            return (good,)
+        marked = other.clone()
+        marked[:, 0, 0] = 0.5 if deaf else (seed % 251) / 251
+        time.sleep(FAULTS.get("slow", 0))
+        return (marked,)
+
+
+class TestCounted:
+    """A picture unchanged; counts its runs by name."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "through", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "name": ("STRING", {"default": ""})}}
+
+    def through(self, image, name):
+        COUNTS["runs"].append(name)
+        return (image,)
+
+
+NODE_CLASS_MAPPINGS = {"TestDigest": TestDigest, "TestBySeed": TestBySeed, "TestCounted": TestCounted}
 HEAD = 128
 
 # ---- sizes, from the files -------------------------------------------------------------------------------------------
@@ -112,7 +147,7 @@ FAULTS = {}
 
 def reset() -> None:
     numbers = ("vae_encode", "vae_decode", "text_encode", "sample", "model_forward", "model_rows", "upscale")
-    COUNTS.update(dict.fromkeys(numbers, 0), loads=[], files=[])
+    COUNTS.update(dict.fromkeys(numbers, 0), loads=[], files=[], runs=[])
 
 
 def counted(name):

@@ -1,0 +1,267 @@
+"""The nodes Take Start and Retake until Match: whatever graph lies between them runs again with the next seed until its picture passes."""
+
+import json
+import math
+from dataclasses import dataclass, field
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder
+
+import nodes as host_nodes
+
+from .. import host
+from ..errors import InputError
+from ..host import Frames, LiveNode
+from ..pictures import small_copy
+from ..tensors import TensorMemory, content_key
+from . import drawing, retakes, scoring
+from .retakes import MOST_TAKES, Take, seed_of
+
+CATEGORY = "likeness/identity"
+ALIASES = ["retry", "loop", "until", "best of", "seed search", "while", "ArcFace", "face similarity", "likeness"]
+
+IdentityType = io.Custom("LIKENESS_IDENTITY")
+FlowType = io.Custom("LIKENESS_TAKE_FLOW")
+
+# Pictures of takes, by what they depend on: with another strictness they are judged again, not sampled again.
+MEMORY = TensorMemory(512 * 2**20)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Which take this is. first: the seed of take 0; number: from 0."""
+
+    first: int
+    number: int
+
+
+@dataclass(eq=False)
+class History:
+    """The takes of one run so far; of all but the best only the figures stay."""
+
+    takes: list[Take] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    best: Take | None = None
+    shown: list = field(default_factory=list)
+    live: LiveNode | None = None
+
+    def add(self, take: Take, key: bytes) -> None:
+        if take.beats(self.best):
+            self.best = take
+        self.takes.append(Take(take.number, take.seed, None, take.judgement, remembered=take.remembered))
+        self.keys.append(key)
+
+    @property
+    def repeats(self) -> int | None:
+        """The earlier take of which the last one is a copy: the graph does not follow the seed."""
+        return self.keys.index(self.keys[-1]) if self.keys[-1] in self.keys[:-1] else None
+
+
+class LikenessTakeStart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessTakeStart",
+            display_name="Take Start",
+            category=CATEGORY,
+            description="Gives the seed of the take. Everything that depends on it, up to Retake until Match, is run again with the next seed until the picture passes.",
+            search_aliases=ALIASES,
+            accept_all_inputs=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="The seed of the first take; each further take adds 1.",
+                ),
+            ],
+            outputs=[
+                io.Int.Output("seed_out", display_name="seed", tooltip="The seed of this take: wire it to what samples (KSampler, Qwen Character Scene)."),
+                io.Int.Output("take", tooltip="The number of this take, from 0."),
+                FlowType.Output("flow", tooltip="Wire it to Retake until Match."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, seed, _take=0, **kwargs) -> io.NodeOutput:
+        return io.NodeOutput(seed_of(seed, _take), _take, Flow(seed, _take))
+
+
+class LikenessTakeEnd(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessTakeEnd",
+            display_name="Retake until Match",
+            category=CATEGORY,
+            description="Measures the picture against the character and takes it again with the next seed until it passes; after the last take it gives the best.",
+            search_aliases=ALIASES,
+            is_input_list=True,
+            is_output_node=True,
+            enable_expand=True,
+            accept_all_inputs=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                io.Image.Input("image", tooltip="The picture of this take. A batch passes when all its pictures pass."),
+                FlowType.Input("flow", tooltip="From Take Start, whose seed this picture depends on."),
+                IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
+                io.Combo.Input(
+                    "strictness",
+                    options=list(scoring.STRICTNESS),
+                    default="standard",
+                    tooltip="How much the face must be like the character to pass. custom takes the threshold below. Takes already made are judged again without sampling.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The lowest likeness score that passes; used for strictness custom only.",
+                ),
+                io.Int.Input("max_takes", default=4, min=1, max=MOST_TAKES, tooltip="After so many takes the best one is given."),
+            ],
+            outputs=[
+                io.Image.Output("image_out", display_name="image", tooltip="The first take that passes, else the best."),
+                io.Float.Output("score", tooltip="Its likeness score, -1 without a face; of a batch the lowest."),
+                io.Int.Output("seed", tooltip="The seed of that take, to make it again."),
+                io.Int.Output("takes", tooltip="How many takes were made."),
+                io.String.Output("report", tooltip="JSON: seed, score and verdict of each take, and which one was kept."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, flow, identity, strictness, threshold, max_takes, _history=None, **kwargs) -> io.NodeOutput:
+        prompt, own = cls.hidden.dynprompt, cls.hidden.unique_id
+        flow, identity, most = host.one(flow, "flow"), host.one(identity, "identity"), host.one(max_takes, "max_takes")
+        rules = scoring.Rules(scoring.threshold_of(identity, host.one(strictness, "strictness"), host.one(threshold, "threshold")), strictness[0])
+        if len(image) != 1:
+            raise InputError(f"Retake until Match takes one picture or one batch, {len(image)} came in a list: put it in front of what makes a list of them.")
+        run = _history[0] if _history else History(live=LiveNode(own, prompt))
+        loop = _Loop(prompt, own)
+        batch, number, remembered = image[0], flow.number, False
+        loop.remember(seed_of(flow.first, number), batch)
+        while True:
+            take = _judged(Take(number, seed_of(flow.first, number), batch, remembered=remembered), identity, rules)
+            run.add(take, content_key(batch))
+            _show(run, take, most)
+            repeats = run.repeats
+            if take.passes or len(run.takes) >= most or repeats is not None:
+                return _result(run, identity, rules, repeats)
+            number += 1
+            batch = loop.recall(seed_of(flow.first, number))
+            if batch is None:
+                return loop.again(number, run)
+            remembered = True
+
+
+class _Loop:
+    """The part of a prompt that lies between a Take Start and the end `own`."""
+
+    def __init__(self, prompt, own: str):
+        self._prompt, self._own = prompt, own
+        self._inputs = lambda node: prompt.get_node(node)["inputs"]
+        self._start = next(node for name, node, _ in retakes.links(self._inputs(own)) if name == "flow")
+        if prompt.get_node(self._start)["class_type"] != "LikenessTakeStart":
+            raise InputError("The flow must come straight from Take Start.")
+        self._body = retakes.body(self._inputs, self._start, own)
+
+    def remember(self, seed: int, picture) -> None:
+        key = self._signature(seed)
+        if key is not None:
+            MEMORY.keep((key,), picture)
+
+    def recall(self, seed: int):
+        """The picture of the take with that seed, where it was made before; else None."""
+        key = self._signature(seed)
+        return None if key is None else MEMORY.look((key,))
+
+    def _signature(self, seed: int) -> str | None:
+        node, output = next((node, output) for name, node, output in retakes.links(self._inputs(self._own)) if name == "image")
+        return retakes.signature(self._inputs, self._state, self._start, seed, node, output)
+
+    def _state(self, node: str):
+        """A node's class, and what it said when the host asked it whether anything but its inputs changed, such as a file."""
+        asked = self._prompt.get_node(node)
+        said = asked.get("is_changed")
+        unsure = any(isinstance(one, float) and math.isnan(one) for one in (said if isinstance(said, list) else [said]))
+        never = getattr(host_nodes.NODE_CLASS_MAPPINGS[asked["class_type"]], "NOT_IDEMPOTENT", False)
+        return None if unsure or never else (asked["class_type"], said)
+
+    def again(self, number: int, run: History) -> io.NodeOutput:
+        """Run everything between once more, as the take of that number."""
+        graph = GraphBuilder()
+        copies = {}
+        for node in self._body:
+            shown = self._prompt.get_display_node_id(node)
+            copies[node] = graph.node(self._prompt.get_node(node)["class_type"], id=shown)
+            copies[node].set_override_display_id(shown)
+        for node, copy in copies.items():
+            for name, value in self._inputs(node).items():
+                copy.set_input(name, value)
+            for name, wired, output in retakes.links(self._inputs(node)):
+                if wired in copies:
+                    copy.set_input(name, copies[wired].out(output))
+        copies[self._start].set_input("_take", number)
+        end = copies[self._own]
+        end.set_input("_history", run)
+        return io.NodeOutput(*(end.out(i) for i in range(5)), expand=graph.finalize())
+
+
+def _judged(take: Take, identity, rules: scoring.Rules) -> Take:
+    """The take with the judgement of its picture; of several pictures that of the one that decides."""
+    judgements = scoring.judge(scoring.measure(Frames([take.image]).pictures(), [identity]), [identity], rules)
+    lowest = min(judgements, key=lambda one: (one.goes == scoring.PASSED, -2.0 if one.score is None else one.score))
+    return Take(take.number, take.seed, take.image, lowest, remembered=take.remembered)
+
+
+def _show(run: History, take: Take, most: int) -> None:
+    pixels = Frames([take.image[:1]]).pictures()[0].pixels
+    badge = drawing.badge(small_copy(pixels, host.PREVIEW_SIDE), take.judgement, len(run.takes))
+    run.shown.append(badge)
+    run.live.show(badge)
+    score = "no face" if take.score is None else f"score {take.score:.2f}"
+    run.live.tell(f"Take {len(run.takes)} of {most}: {score}, {take.judgement.verdict}")
+    run.live.check()
+
+
+def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -> io.NodeOutput:
+    best = run.best
+    notes = []
+    if repeats is not None:
+        notes.append(
+            f"Take {len(run.takes)} is the same picture as take {repeats + 1}: what makes it does not use the seed of Take Start; wire that seed to what samples."
+        )
+    for note in notes:
+        host.log.warning("Retake until Match: %s", note)
+    verdict = best.judgement.verdict if best.passes else f"best of {len(run.takes)}"
+    report = {
+        "verdict": verdict,
+        "kept": best.number + 1,
+        "seed": best.seed,
+        "score": None if best.score is None else round(best.score, 4),
+        "reason": best.judgement.reason,
+        "takes": [
+            {
+                "take": take.number + 1,
+                "seed": take.seed,
+                "score": None if take.score is None else round(take.score, 4),
+                "verdict": take.judgement.verdict,
+                "reason": take.judgement.reason,
+                "made_before": take.remembered,
+            }
+            for take in run.takes
+        ],
+        "identity": identity.name,
+        "threshold": round(rules.threshold, 4),
+        "strictness": rules.label,
+        "notes": notes,
+    }
+    told = f"{verdict}: take {best.number + 1} of {len(run.takes)}, seed {best.seed}"
+    run.live.tell("\n".join([told, *notes]))
+    score = scoring.NO_SCORE if best.score is None else best.score
+    text = json.dumps(report, ensure_ascii=False, indent=1)
+    return io.NodeOutput(best.image, score, best.seed, len(run.takes), text, ui=host.previews(run.shown))
