@@ -4,7 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .identity import nodes as identity
-from .identity import take_nodes
+from .identity import swap_nodes, take_nodes
 from .scene import nodes as scene
 
 
@@ -22,6 +22,8 @@ class LikenessExtension(ComfyExtension):
             identity.LikenessIdentityGate,
             identity.LikenessCastGate,
             identity.LikenessCharacterMask,
+            swap_nodes.LikenessFaceSwap,
+            swap_nodes.LikenessFaceSwapCollector,
             take_nodes.LikenessTakeStart,
             take_nodes.LikenessTakeEnd,
             scene.LikenessCharacterReferences,
