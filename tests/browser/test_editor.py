@@ -1,12 +1,14 @@
 """The workflows and nodes in the real editor: opened, run, bypassed, saved and loaded again, in both ways of drawing nodes."""
 
 import json
+import re
 import urllib.parse
 
 import numpy as np
 import pytest
 
 from tests.browser import editor as browser
+from tests.browser import workflows
 from tests.conftest import ROOT
 from tests.tiny.drawn_faces import EDDA, MIRA, TOMAS, portrait
 
@@ -132,3 +134,61 @@ def test_the_editor_has_the_commercial_setting(editor, comfy):
     finally:
         editor.setting("Likeness.CommercialUseOnly", False)
         editor.page.wait_for_timeout(500)
+
+
+# --- the scene room: workflows that name model files ---
+
+SCENE_WORKFLOWS = list(workflows.WORKFLOWS)
+
+
+@pytest.fixture(scope="module")
+def equipped(editor, qwen):
+    """The editor on a host that has the files which the workflows name."""
+    editor.js("() => app.refreshComboInNodes()")
+    editor.page.wait_for_timeout(1000)
+    return editor
+
+
+def refusals(comfy, prompt: dict) -> dict:
+    """What the host has against a prompt, by node. The run that begins when it has nothing is stopped."""
+    answer = comfy.post("/prompt", {"prompt": prompt})
+    while any(comfy.get("/queue").values()):
+        comfy.post("/queue", {"clear": True})
+        comfy.post("/interrupt", {})
+    return answer["node_errors"]
+
+
+@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
+def test_a_scene_workflow_has_nothing_red_and_the_host_takes_its_prompt(equipped, qwen, name):
+    equipped.problems.clear()
+    equipped.load(browser.read(ROOT / "example_workflows" / f"{name}.json"))
+    assert equipped.js("() => app.graph.nodes.filter(node => node.has_errors).map(node => node.title)") == []
+    prompt = equipped.prompt()
+    assert refusals(qwen, prompt) == {} and equipped.errors() == [] and ours(equipped.problems) == []
+    for node in prompt.values():
+        if node["class_type"] == "LikenessQwenScene":
+            assert node["inputs"]["preset"] in ("fast", "balanced") and node["inputs"]["seed"] == 1
+
+
+@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
+def test_every_file_that_a_scene_workflow_chooses_can_be_downloaded_into_its_folder(qwen, name):
+    """The editor offers it when the name is a widget's value and properties.models has name, url and directory. A bypassed node is the user's."""
+    chosen = 0
+    for node in browser.read(ROOT / "example_workflows" / f"{name}.json")["nodes"]:
+        files = {value for value in node.get("widgets_values") or () if isinstance(value, str) and value.endswith(".safetensors")}
+        models = node["properties"].get("models", [])
+        assert {model["name"] for model in models} == (set() if node["mode"] == BYPASSED else files), node["type"]
+        for model in models:
+            assert re.fullmatch(rf"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/([\w.-]+/)*{re.escape(model['name'])}", model["url"])
+            assert (qwen.base / "models" / model["directory"] / model["name"]).is_file()
+            chosen += 1
+    assert chosen >= 3
+
+
+@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
+def test_no_two_nodes_of_a_scene_workflow_overlap(name):
+    """By the sizes they are saved with, which leave room for the pictures of a run."""
+    nodes = browser.read(ROOT / "example_workflows" / f"{name}.json")["nodes"]
+    boxes = [(node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1]) for node in nodes]
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        assert not any(left < r and x < right and top < b and t < bottom for x, t, r, b in boxes[:i]), nodes[i]["type"]

@@ -1,6 +1,7 @@
-"""Take each workflow's thumbnail in the real editor, after a run on drawn characters: `python -m tests.browser.thumbnails [NAME...]`.
+"""Take each workflow's thumbnail in the real editor, with drawn characters in it: `python -m tests.browser.thumbnails [NAME...]`.
 
-Needs a ComfyUI, Playwright and Chromium (CONTRIBUTING.md). Writes example_workflows/NAME.jpg beside NAME.json.
+Needs a ComfyUI, Playwright and Chromium (CONTRIBUTING.md). Writes example_workflows/NAME.jpg beside NAME.json. A workflow that needs no model is run
+first. Those that make pictures are shown before their first run: the tiny models of the tests make noise, and nothing else may pass for a result.
 """
 
 import io
@@ -14,6 +15,7 @@ from PIL import Image, ImageFilter
 from tests.browser import editor as browser
 from tests.conftest import ROOT, comfyui_root
 from tests.host.comfy import Comfy
+from tests.tiny import qwen_models
 from tests.tiny.drawn_faces import MIRA, TOMAS, portrait
 
 
@@ -22,16 +24,46 @@ def blurred(pixels: np.ndarray, radius: float) -> np.ndarray:
 
 
 # What the Load Image nodes of a workflow show, in the order of their ids.
+OUTFIT = portrait(TOMAS, background="#d9c9a8", clothes="#b23a3a", scale=0.7)
 PICTURES = {
     "Identity gate": [
         portrait(MIRA),
         portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", x=30, scale=0.8, light=0.85),
         portrait(TOMAS, background="#7c8a6e", clothes="#2f4858"),
         blurred(portrait(MIRA, background="#3b4a3f", clothes="#e0dccf"), 10),
-    ]
+    ],
+    "Qwen character scene (2511)": [portrait(MIRA)],
+    "Qwen character scene (2509)": [portrait(MIRA), OUTFIT],
+    "Qwen character scene, many shots": [portrait(MIRA)],
+    "Qwen 2512 + character LoRA": [portrait(MIRA)],
+    "Multiple angles (2511)": [portrait(MIRA)],
+    "Two characters, one scene": [portrait(MIRA), portrait(TOMAS, background="#7c8a6e", clothes="#2f4858")],
+    "Keep face, edit the rest": [portrait(MIRA)],
+    "Sequential edit, gated": [portrait(MIRA)],
 }
+RUN_FIRST = ("Identity gate",)
 VIEW = {"width": 3000, "height": 1700}
 LONGEST = 1500
+FRAME_MARGIN = 12
+
+
+def with_frames(editor: browser.Editor) -> dict:
+    """Where the nodes of the graph and their frames lie in the window, as a clip for a screenshot."""
+    box = editor.graph_box()
+    frames = editor.js(
+        """() => {
+            const { scale, offset } = app.canvas.ds, area = app.canvas.canvas.getBoundingClientRect()
+            return app.graph.groups.map(g => {
+                const [x, y, width, height] = [...g.pos, ...g.size]
+                return [(x + offset[0]) * scale + area.left, (y + offset[1]) * scale + area.top, width * scale, height * scale]
+            })
+        }"""
+    )
+    right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+    for x, y, width, height in frames:
+        box["x"], box["y"] = min(box["x"], x - FRAME_MARGIN), min(box["y"], y - FRAME_MARGIN)
+        right, bottom = max(right, x + width + FRAME_MARGIN), max(bottom, y + height + FRAME_MARGIN)
+    return box | {"width": right - box["x"], "height": bottom - box["y"]}
 
 
 def take(name: str, comfy: Comfy, target: Path) -> None:
@@ -47,19 +79,22 @@ def take(name: str, comfy: Comfy, target: Path) -> None:
             editor.set_widget("LoadImage", index, "image", comfy.upload(f"drawn{index}.png", pixels))
         if name == "Identity gate":
             editor.set_widget("LikenessBuildIdentity", 0, "name", "Mira")
-        editor.run()
+        if name in RUN_FIRST:
+            editor.run()
         editor.page.wait_for_timeout(4000)
         editor.fit()
-        image = Image.open(io.BytesIO(editor.page.screenshot(clip=editor.graph_box()))).convert("RGB")
+        image = Image.open(io.BytesIO(editor.page.screenshot(clip=with_frames(editor)))).convert("RGB")
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     image.save(target, quality=88, optimize=True)
 
 
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        comfy = Comfy(comfyui_root(), ROOT, Path(folder))
+        # The files that the workflows name must be there, else their nodes are red.
+        qwen_models.write_all(Path(folder) / "models")
+        comfy = Comfy(comfyui_root(), ROOT, Path(folder), extra=(ROOT / "tests" / "tiny" / "qwen_host",))
         try:
-            for name in names or sorted(PICTURES):
+            for name in names or PICTURES:
                 target = ROOT / "example_workflows" / f"{name}.jpg"
                 take(name, comfy, target)
                 print(target)

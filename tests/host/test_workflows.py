@@ -1,0 +1,169 @@
+"""The example workflows of the scene room, run from end to end in a real ComfyUI on tiny files, in little pictures and few steps."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.host.scene_graphs import SCENE
+from tests.tiny import qwen_models as files
+from tests.tiny.drawn_faces import MIRA, portrait
+
+pytestmark = [pytest.mark.host, pytest.mark.dlib]
+
+# comfy-cli makes of a workflow what the editor sends; tests/browser/test_editor.py has the editor itself do it.
+convert_ui_to_api = pytest.importorskip("comfy_cli.workflow_to_api", reason="not installed: comfy-cli").convert_ui_to_api
+
+FOLDER = ROOT / "example_workflows"
+BYPASSED, ALWAYS = 4, 0
+FOUR_STEPS = {"preset": "fast"}
+TWO_STEPS = {name: value for name, value in SCENE.items() if name.startswith("preset")} | {"preset.steps": 2, "preset.cfg": 1.0}
+ANY_PICTURE = {"strictness": "custom", "threshold": -1.0, "no_face": "pass"}
+
+
+@pytest.fixture(scope="module")
+def sent(qwen):
+    """What the editor would send for a workflow. lora: the file to choose in what is bypassed, which is then switched on."""
+    qwen.upload("example.png", np.ascontiguousarray(portrait(MIRA)))
+    object_info = qwen.get("/object_info")
+
+    def sent(name, lora=None):
+        workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        for node in workflow["nodes"]:
+            if lora and node["mode"] == BYPASSED:
+                node["mode"], node["widgets_values"][0], node["widgets_values_named"]["lora"] = ALWAYS, lora, lora
+        return convert_ui_to_api(workflow, object_info)
+
+    return sent
+
+
+@pytest.fixture(scope="module")
+def run(qwen, sent):
+    """Runs a workflow by its name. changes: input values by node type."""
+
+    def run(name, lora=None, **changes):
+        prompt = sent(name, lora)
+        for node in prompt.values():
+            node["inputs"] |= little(node) | changes.get(node["class_type"], {})
+        ran = qwen.run(prompt)
+        assert ran.error is None and ran.status == "success", ran.error
+        return Ran(ran, prompt)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def shots_of(qwen, sent):
+    """The report of a workflow's Shot List, run alone."""
+
+    def shots_of(name):
+        (shots,) = (node for node in sent(name).values() if node["class_type"] == "LikenessShotList")
+        report = {"class_type": "PreviewAny", "inputs": {"source": ["shots", 4]}}
+        return json.loads(qwen.run({"shots": shots, "report": report}).texts("report")[0])
+
+    return shots_of
+
+
+def little(node: dict) -> dict:
+    """What makes a node quick: a tenth of a megapixel, two steps, one take."""
+    if node["class_type"] == "LikenessCharacterReferences" and node["inputs"]["policy"] == "scene":
+        return {"policy": "custom megapixels", "megapixels": 0.1}
+    if node["class_type"] != "LikenessQwenScene":
+        return {}
+    return TWO_STEPS | {"megapixels": 0.1, "max_takes": 1}
+
+
+class Ran:
+    def __init__(self, run, prompt: dict):
+        self.run, self.prompt = run, prompt
+
+    def id_of(self, title: str) -> str:
+        """The node with a title; the editor's own name where it has none."""
+        (found,) = (name for name, node in self.prompt.items() if node["_meta"]["title"] == title)
+        return found
+
+    def count(self, title: str) -> int:
+        return len(self.run.images(self.id_of(title)))
+
+    def pictures(self, title: str) -> list[np.ndarray]:
+        return self.run.pictures(self.id_of(title))
+
+
+# The tiny models draw noise, in which there is no face: what is gated is rejected, and the run is a good one.
+
+
+def test_a_character_scene_takes_the_picture_again_and_shows_what_was_rejected(run):
+    ran = run("Qwen character scene (2511)", LikenessQwenScene=FOUR_STEPS | {"max_takes": 2})
+    assert (ran.count("Passed: saved"), ran.count("Rejected"), ran.count("Uncertain")) == (0, 1, 0)
+    assert ran.pictures("Rejected")[0].shape == (384, 288, 3)
+
+
+def test_a_character_scene_whose_gate_lets_everything_through_is_saved(run):
+    ran = run("Qwen character scene (2511)", LikenessQwenScene=FOUR_STEPS | {"max_takes": 2}, LikenessIdentityGate=ANY_PICTURE)
+    assert (ran.count("Passed: saved"), ran.count("Rejected")) == (1, 0)
+
+
+def test_face_and_outfit_make_a_picture_with_2509(run):
+    assert run("Qwen character scene (2509)").count("Saved") == 1
+
+
+def test_many_shots_are_saved_as_they_are_made_and_gated_with_their_captions(run, qwen):
+    folder = qwen.base / "output" / "likeness" / "many shots"
+    ran = run("Qwen character scene, many shots", LikenessShotList={"limit": 2}, LikenessIdentityGate=ANY_PICTURE)
+    assert ran.count("Passed: saved") == 2
+    assert len(list(folder.glob("shot_*.png"))) == len(list(folder.glob("passed_*.png"))) == 2
+    captions = ran.run.texts(ran.id_of("Captions that passed"))
+    assert len(captions) == 2 and all(caption.startswith("my_character, ") for caption in captions)
+
+
+def test_the_plan_of_many_shots_is_twelve_with_four_closeups_and_four_full_bodies(shots_of):
+    report = shots_of("Qwen character scene, many shots")
+    framings = [shot["framing"] for shot in report["shots"]]
+    assert report["count"] == 12 and framings.count("closeup") >= 4 and framings.count("full body") >= 4 and report["notes"] == []
+
+
+@pytest.mark.parametrize("lora", [None, files.CHARACTER_LORA])
+def test_text_to_image_runs_with_the_lora_bypassed_and_with_one_chosen(run, lora):
+    ran = run("Qwen 2512 + character LoRA", lora)
+    assert ran.count("Saved") == 1
+    assert ran.run.texts(ran.id_of("Likeness scores")) == ["-1.0"]
+    assert any(node["class_type"] == "LikenessLora" for node in ran.prompt.values()) == bool(lora)
+
+
+def test_the_angles_are_seven_in_the_words_of_the_lora(shots_of):
+    prompts = [shot["prompt"] for shot in shots_of("Multiple angles (2511)")["shots"]]
+    assert len(prompts) == 7 and all(prompt.startswith("<sks> ") for prompt in prompts)
+    assert prompts[3] == "<sks> back view eye-level shot medium shot. The person of {picture:face} in the same clothes, light and place"
+
+
+def test_angles_are_made_and_a_view_from_behind_is_not_judged(run):
+    ran = run("Multiple angles (2511)", LikenessShotList={"angles": "right side\nback"})
+    assert (ran.count("Passed: saved"), ran.count("Rejected")) == (1, 1)
+
+
+def test_two_characters_are_made_and_judged_as_a_cast(run):
+    ran = run("Two characters, one scene", LikenessShotList={"limit": 2})
+    assert (ran.count("Passed: saved"), ran.count("Rejected")) == (0, 2)
+
+
+def test_the_face_is_kept_and_the_rest_is_made_new(run):
+    (made,) = run("Keep face, edit the rest").pictures("Saved")
+    source = np.asarray(Image.fromarray(portrait(MIRA)).resize(made.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    different = np.abs(made.astype(int) - source).mean(axis=2)
+    middle, side = made.shape[1] // 2, made.shape[0] // 2
+    assert different[side - 20 : side + 20, middle - 15 : middle + 15].mean() < 4
+    assert different[:40].mean() > 20
+
+
+@pytest.mark.parametrize("lora", [None, files.CHARACTER_LORA])
+def test_three_gated_edits_follow_each_other(run, lora):
+    ran = run("Sequential edit, gated", lora, LikenessIdentityGate=ANY_PICTURE)
+    assert [ran.count(title) for title in ("Passed step 1", "Passed step 2", "Passed step 3: saved")] == [1, 1, 1]
+
+
+def test_steps_behind_a_gate_that_nothing_passes_do_not_run(run):
+    ran = run("Sequential edit, gated")
+    assert [ran.count(f"Rejected in step {step}") for step in (1, 2, 3)] == [1, 0, 0]
+    assert [ran.count(title) for title in ("Passed step 1", "Passed step 2", "Passed step 3: saved")] == [0, 0, 0]
