@@ -24,6 +24,7 @@ class LikenessExtension(ComfyExtension):
             identity.LikenessCharacterMask,
             swap_nodes.LikenessFaceSwap,
             swap_nodes.LikenessFaceSwapCollector,
+            swap_nodes.LikenessFaceSwapPictures,
             take_nodes.LikenessTakeStart,
             take_nodes.LikenessTakeEnd,
             scene.LikenessCharacterReferences,

@@ -147,14 +147,17 @@ class LiveNode:
         self._bar.update_absolute(done, total, preview)
 
     def tell(self, text: str) -> None:
-        PromptServer.instance.send_progress_text(text, self._node)
+        server = PromptServer.instance
+        # Without a client that asked, the host would tell all of them.
+        if server.client_id is not None:
+            server.send_progress_text(text, self._node, server.client_id)
 
     def show(self, picture: np.ndarray) -> None:
         """Add a uint8 picture to those that the node shows."""
-        if len(self._images) >= MOST_PREVIEWS:
+        server = PromptServer.instance
+        if server.client_id is None or len(self._images) >= MOST_PREVIEWS:
             return
         self._images.append(_write_preview(picture, PREVIEW_SIDE))
-        server = PromptServer.instance
         told = {"node": self._node, "display_node": self._shown, "output": {"images": list(self._images)}, "prompt_id": server.last_prompt_id}
         server.send_sync("executed", told, server.client_id)
 

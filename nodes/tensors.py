@@ -29,11 +29,12 @@ def token(living) -> int:
 
 
 class TensorMemory:
-    """Tensors by key, the least recently used dropped beyond `limit` bytes."""
+    """Tensors by key, kept in main memory and given back on their own device, the least recently used dropped beyond `limit` bytes."""
 
     def __init__(self, limit: int):
         self.limit, self._size = limit, 0
         self._kept: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+        self._devices: dict[tuple, torch.device] = {}
 
     def get(self, key: tuple, make) -> torch.Tensor:
         """The tensor of a key, made when it is not there."""
@@ -44,24 +45,28 @@ class TensorMemory:
         return found
 
     def look(self, key: tuple) -> torch.Tensor | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key].to(self._devices[key])
 
     def keep(self, key: tuple, tensor: torch.Tensor) -> None:
         self.drop(key)
         # A view would keep the whole of what it is a part of.
-        tensor = tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-        self._kept[key] = tensor
+        kept = tensor.cpu()
+        self._kept[key] = kept.clone() if kept.untyped_storage().nbytes() > kept.nbytes else kept
+        self._devices[key] = tensor.device
         self._size += tensor.nbytes
         while self._size > self.limit and len(self._kept) > 1:
             self.drop(next(iter(self._kept)))
 
     def drop(self, key: tuple) -> None:
+        self._devices.pop(key, None)
         gone = self._kept.pop(key, None)
         if gone is not None:
             self._size -= gone.nbytes
 
     def clear(self) -> None:
         self._kept.clear()
+        self._devices.clear()
         self._size = 0

@@ -18,6 +18,7 @@ from character_likeness.nodes.identity.faceswap import (
     is_withheld,
     licence_of,
     preflight,
+    remarks,
     restored_only_at,
     restorers,
     swap_models,
@@ -36,7 +37,11 @@ FILES = [
     "facerestore_models/codeformer-v0.1.0.pth",
     "facedetection/detection_Resnet50_Final.pth",
     "facedetection/parsing_parsenet.pth",
+    "nsfw_detector/vit-base-nsfw-detector/config.json",
     "nsfw_detector/vit-base-nsfw-detector/model.safetensors",
+    "nsfw_detector/vit-base-nsfw-detector/preprocessor_config.json",
+    "insightface/simswap.onnx",
+    "insightface/reswapper_128.onnx",
 ]
 
 
@@ -92,7 +97,7 @@ def test_nodes_that_a_preset_does_not_need_are_not_asked_for(models):
             ["insightface/models/buffalo_l/genderage.onnx"],
             "of which genderage.onnx is not in models/insightface/models/buffalo_l; `.*models download buffalo_l`",
         ),
-        (["nsfw_detector/vit-base-nsfw-detector/model.safetensors"], "safety check is not in models/nsfw_detector"),
+        (["nsfw_detector/vit-base-nsfw-detector/model.safetensors"], "safety check is not whole: model.safetensors must lie in models/nsfw_detector"),
         (["facedetection/parsing_parsenet.pth"], "needs parsing_parsenet.pth in models/facedetection"),
     ],
 )
@@ -125,6 +130,13 @@ def test_the_licence_of_a_swap_model_is_named():
 class Face:
     box: tuple
     area: float
+    confidence: float = 0.9
+    yaw: float = 0.0
+    sharpness: float = 1.0
+
+    @property
+    def side(self):
+        return self.area**0.5
 
 
 def measured(*rows):
@@ -150,7 +162,19 @@ def test_several_persons_get_a_face_each_one_to_one():
     two = measured((0, 200, 0.7, 0.6), (300, 150, 0.65, 0.1))
     assert aim(two, 2, "most similar", 0.5).index == ("1", "0")
     assert aim(two, 2, "largest", 0.5).index == ("0", "1")
+    assert aim(two, 2, "all", 0.5).index == ("1", "0")
     assert aim(measured((0, 200, 0.1, 0.9)), 2, "most similar", 0.5).index == ("", "0")
+
+
+def test_a_face_that_can_be_judged_stands_before_one_that_cannot():
+    found = measured((0, 30, 0.9), (300, 200, 0.6))
+    assert aim(found, 1, "most similar", 0.5).index == ("0",)
+
+
+def test_a_preset_that_cannot_keep_its_promise_is_told():
+    assert "restore_model is none" in remarks("inswapper_128.onnx", "none", LOOKS["natural"])[0]
+    assert "hyperswap" in remarks("hyperswap_1a_256.onnx", "GFPGANv1.4.pth", LOOKS["sharp"])[0]
+    assert remarks("inswapper_128.onnx", "none", LOOKS["fast"]) == remarks("inswapper_128.onnx", "GFPGANv1.4.pth", LOOKS["sharp"]) == []
 
 
 def test_only_faces_of_the_gender_count():

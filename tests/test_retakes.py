@@ -77,6 +77,15 @@ def test_a_signature_changes_with_seed_input_file_and_wiring_and_with_nothing_el
     assert signature(of(GRAPH), lambda node: node, "start", 7, "decode", 1) != same
 
 
+def test_the_number_of_the_take_is_part_of_what_it_depends_on():
+    assert signature(of(GRAPH), lambda node: node, "start", 7, "decode", 0, 1) != told()
+
+
+def test_a_value_whose_text_does_not_tell_all_of_it_has_no_signature():
+    assert told({**GRAPH, "sampler": {**GRAPH["sampler"], "latent": object()}}) is None
+    assert told({**GRAPH, "sampler": {**GRAPH["sampler"], "given": {"a": [1, "b", None, 0.5]}}}) is not None
+
+
 def test_names_of_nodes_do_not_matter_so_a_copy_has_the_signature_of_its_original():
     copies = {"sampler": "9.0.sampler", "decode": "9.0.decode", "start": "9.0.start"}
     copied = {**GRAPH}

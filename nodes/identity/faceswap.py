@@ -20,8 +20,9 @@ GENDERS = ("any", "female", "male")
 NATURAL, SHARP, FAST, CUSTOM = PRESETS = ("natural", "sharp", "fast", "custom")
 NONE = "none"
 
-# ReActor 0.7: its folders of swap models, its detectors for restoring with the files that each loads, and what it looks for before it downloads.
-SWAP_FOLDERS = ("insightface", "reswapper", "hyperswap")
+# ReActor 0.7: its folders of swap models with the word that a file there must have in its name, its detectors for restoring with the files that
+# each loads, and what it looks for before it downloads.
+SWAP_FOLDERS = {"insightface": "inswapper", "reswapper": "reswapper", "hyperswap": "hyperswap"}
 DETECTOR_FILES = {
     "retinaface_resnet50": "detection_Resnet50_Final.pth",
     "retinaface_mobile0.25": "detection_mobilenet0.25_Final.pth",
@@ -32,6 +33,7 @@ PARSER_FILE = "parsing_parsenet.pth"
 DETECTORS = tuple(DETECTOR_FILES)
 FACE_PACK, FACE_PACK_FILES = "insightface/models/buffalo_l", ("det_10g.onnx", "w600k_r50.onnx", "genderage.onnx")
 SAFETY_CHECK = "nsfw_detector/vit-base-nsfw-detector"
+SAFETY_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 SWAP_NODES = ("ReActorFaceSwapOpt", "ReActorOptions")
 BOOST_NODE, RESTORE_NODE = "ReActorFaceBoost", "ReActorRestoreFace"
 
@@ -61,19 +63,26 @@ LOOKS = {NATURAL: Look(True, 0.7), SHARP: Look(True, 1.0, boost=True), FAST: Loo
 
 
 def swap_models(models_dir: Path) -> list[str]:
-    """The swap models that ReActor lists: .onnx and .pth files that lie directly in its folders."""
-    return sorted({path.name for folder in SWAP_FOLDERS for path in _files(Path(models_dir, folder))}, key=str.lower)
+    """The swap models that ReActor can load: .onnx and .pth files directly in its folders, named after the folder's family."""
+    found = {name for folder, family in SWAP_FOLDERS.items() for name in _files(Path(models_dir, folder)) if family in name}
+    return sorted(found, key=str.lower)
 
 
 def restorers(models_dir: Path) -> list[str]:
-    return sorted({path.name for path in _files(Path(models_dir, "facerestore_models"))}, key=str.lower)
+    return sorted(_files(Path(models_dir, "facerestore_models")), key=str.lower)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> tuple[str, ...]:
+    """Names of the model files in a folder; read again only when it changed, since the host asks for them all the time."""
     try:
-        return [path for path in folder.iterdir() if path.suffix in (".onnx", ".pth")]
+        return _listed(str(folder), folder.stat().st_mtime_ns)
     except OSError:
-        return []
+        return ()
+
+
+@lru_cache(maxsize=16)
+def _listed(folder: str, changed: int) -> tuple[str, ...]:
+    return tuple(path.name for path in Path(folder).iterdir() if path.suffix in (".onnx", ".pth"))
 
 
 def licence_of(swap_model: str) -> str:
@@ -113,8 +122,11 @@ def preflight(registered: Iterable[str], folders: Iterable[str], models_dir: Pat
             f"ReActor finds faces with buffalo_l, of which {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not in models/{FACE_PACK}; "
             f"`{entry('buffalo_l').command}` puts them there ({entry('buffalo_l').licence})."
         )
-    if not _has_files(Path(models_dir, SAFETY_CHECK)):
-        raise MissingModelError(f"ReActor's safety check is not in models/{SAFETY_CHECK}; run one of ReActor's own nodes once, which downloads it.")
+    gone = [name for name in SAFETY_FILES if not Path(models_dir, SAFETY_CHECK, name).is_file()]
+    if gone:
+        raise MissingModelError(
+            f"ReActor's safety check is not whole: {', '.join(gone)} must lie in models/{SAFETY_CHECK}; run one of ReActor's own nodes once, which downloads it."
+        )
     if restoring:
         gone = [name for name in (DETECTOR_FILES[detector], PARSER_FILE) if not Path(models_dir, "facedetection", name).is_file()]
         if gone:
@@ -123,11 +135,13 @@ def preflight(registered: Iterable[str], folders: Iterable[str], models_dir: Pat
             )
 
 
-def _has_files(folder: Path) -> bool:
-    try:
-        return any(folder.iterdir())
-    except OSError:
-        return False
+def remarks(swap_model: str, restore_model: str, look: Look) -> list[str]:
+    """What a preset promises and the other choices do not let it keep."""
+    if look.restore and restore_model == NONE:
+        return ["The preset restores faces, but restore_model is none: nothing is restored."]
+    if look.boost and "hyperswap" in swap_model:
+        return ["ReActor does not enlarge faces before they are put back with hyperswap: that part of the preset has no effect."]
+    return []
 
 
 @dataclass(frozen=True)
@@ -142,8 +156,8 @@ class Aim:
 def aim(measured: Measured, people: int, target: str, threshold: float, allowed: Sequence[bool] | None = None) -> Aim:
     """Which faces of a picture the people get, in ReActor's order `large-small`, which small faces that only one of us finds do not upset.
 
-    most similar: each person the face most like them, one to one. largest: the largest, the next person the next. all: with one person every
-    face. allowed: which faces count at all, by their gender. A picture in which our recognizer finds no face is left to ReActor's own: the largest
+    most similar: each person the face most like them, one to one, a face that can be judged before one that cannot. largest: the largest, the next person the next. all: with one
+    person every face, with several as most similar. allowed: which faces count at all, by their gender. A picture in which our recognizer finds no face is left to ReActor's own: the largest
     that it finds.
     """
     faces = measured.faces
@@ -153,8 +167,9 @@ def aim(measured: Measured, people: int, target: str, threshold: float, allowed:
     may = [i for i in by_area if allowed is None or allowed[i]]
     if target == ALL and people == 1:
         chosen = [tuple(may)]
-    elif target == MOST_SIMILAR:
-        chosen = [() if place is None else (may[place],) for place in scoring.assign(measured.scores[may], threshold)]
+    elif target != LARGEST:
+        clear = np.array([scoring.doubt(faces[i]) is None for i in may], bool)
+        chosen = [() if place is None else (may[place],) for place in scoring.assign(measured.scores[may], threshold, clear)]
     else:
         chosen = [(may[person],) if person < len(may) else () for person in range(people)]
     index = tuple(",".join(str(place) for place in sorted(by_area.index(face) for face in own)) for own in chosen)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,10 +49,10 @@ class Identity:
     warnings: one sentence each, for the report; faceless: the pictures given in which no face was found."""
 
     name: str
-    recognizer: Recognizer
+    recognizer: Recognizer = field(repr=False)
     combine: str
-    references: tuple[Reference, ...]
-    portrait: np.ndarray
+    references: tuple[Reference, ...] = field(repr=False)
+    portrait: np.ndarray = field(repr=False)
     warnings: tuple[str, ...] = ()
     faceless: tuple[int, ...] = ()
 

@@ -78,12 +78,14 @@ def body(inputs_of: Callable[[str], Inputs], start: str, end: str) -> list[str]:
     return [start, *order] if order else []
 
 
-def signature(inputs_of: Callable[[str], Inputs], state_of: Callable[[str], object], start: str, seed: int, node: str, output: int) -> str | None:
-    """What an output depends on, with `seed` as the seed of `start`: equal signatures give equal pictures.
+def signature(
+    inputs_of: Callable[[str], Inputs], state_of: Callable[[str], object], start: str, seed: int, node: str, output: int, number: int = 0
+) -> str | None:
+    """What an output depends on, with `seed` and `number` as what `start` gives: equal signatures give equal pictures.
 
     state_of: what a node adds to its inputs, such as the content of a file; None where that cannot be told, and then there is no signature.
     """
-    known: dict[str, str | None] = {start: f"take {seed}"}
+    known: dict[str, str | None] = {start: f"take {seed} {number}"}
     waiting = [node]
     while waiting:
         current = waiting[-1]
@@ -101,9 +103,18 @@ def signature(inputs_of: Callable[[str], Inputs], state_of: Callable[[str], obje
     return None if known[node] is None else f"{known[node]} {output}"
 
 
+def _plain(value: object) -> bool:
+    """Whether a text of it tells all of it; inside other packs' expansions a picture may stand there, whose text leaves out most."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(map(_plain, (*value, *value.values())))
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
 def _signature(inputs: Inputs, state: object, known: Mapping[str, str | None]) -> str | None:
     wired = {name: (known[node], output) for name, node, output in links(inputs)}
-    if state is None or any(of is None for of, _ in wired.values()):
+    if state is None or any(of is None for of, _ in wired.values()) or not all(name in wired or _plain(value) for name, value in inputs.items()):
         return None
     parts = [repr(state), *(f"{name}={wired.get(name, inputs[name])!r}" for name in sorted(inputs))]
     return hashlib.blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=16).hexdigest()

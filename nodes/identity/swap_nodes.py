@@ -29,7 +29,7 @@ IdentityType = io.Custom("LIKENESS_IDENTITY")
 
 NO_SWAP_MODEL = "no swap model in models/insightface"
 SWAP, RESTORE = "swap", "restore"
-COLLECTOR = "LikenessFaceSwapCollector"
+COLLECTOR, PICTURES = "LikenessFaceSwapCollector", "LikenessFaceSwapPictures"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Settings:
         return self.look.restore and self.restore_model != faceswap.NONE
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Job:
     """One run on its way through the expansions. frames: float [1,H,W,C] each; results: by frame, what ReActor gave; withheld: frames its safety
     check took out; stage: what the groups of the expansion that runs now are for."""
@@ -329,6 +329,31 @@ def _allowed(picture, measured, gender: str) -> list[bool] | None:
     return [found == gender for found in faceswap.genders(picture.pixels, [face.box for face in measured.faces], host.models_dir())]
 
 
+class LikenessFaceSwapPictures(io.ComfyNode):
+    """What ReActor's nodes work on inside an expansion of Face Swap: values in the expanded graph itself would stay in memory with the prompt."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessFaceSwapPictures",
+            display_name="Face Swap Pictures",
+            category=CATEGORY,
+            description="Part of Face Swap (ReActor): hands pictures to ReActor's nodes, and is of no use by itself.",
+            is_dev_only=True,
+            accept_all_inputs=True,
+            inputs=[],
+            outputs=[io.Image.Output("image")],
+        )
+
+    @classmethod
+    def execute(cls, job=None, which=(), of="frames") -> io.NodeOutput:
+        if job is None:
+            raise InputError("Face Swap Pictures is a part of Face Swap (ReActor) and does nothing alone.")
+        if of == "source":
+            return io.NodeOutput(to_image(job.sources[which[0]]))
+        return io.NodeOutput(torch.cat([(job.frames if of == "frames" else job.results)[i] for i in which]))
+
+
 def _look(preset) -> Look:
     value = preset or {}
     name = faceswap.checked_choice((value.get("preset") or [faceswap.NATURAL])[0], faceswap.PRESETS, "preset")
@@ -379,8 +404,9 @@ def _swap(job: Job) -> io.NodeOutput:
             restore_with_main_after=False,
         ).out(0)
     ends = []
+    sources = {}
     for indices in job.groups:
-        current = torch.cat([job.frames[i] for i in indices])
+        current = graph.node(PICTURES, job=job, which=list(indices), of="frames").out(0)
         for person, faces in enumerate(job.aims[indices[0]].index):
             if not faces:
                 continue
@@ -396,12 +422,14 @@ def _swap(job: Job) -> io.NodeOutput:
                 console_log_level=0,
                 restore_swapped_only=True,
             )
+            if person not in sources:
+                sources[person] = graph.node(PICTURES, job=job, which=[person], of="source").out(0)
             inputs = {"options": options.out(0)} | ({"face_boost": boost} if boost else {})
             swap = graph.node(
                 "ReActorFaceSwapOpt",
                 enabled=True,
                 input_image=current,
-                source_image=to_image(job.sources[person]),
+                source_image=sources[person],
                 swap_model=settings.swap_model,
                 facedetection=settings.detector,
                 face_restore_model=faceswap.NONE,
@@ -420,7 +448,7 @@ def _restore(job: Job) -> io.NodeOutput:
     ends = [
         graph.node(
             faceswap.RESTORE_NODE,
-            image=torch.cat([job.results[i] for i in indices]),
+            image=graph.node(PICTURES, job=job, which=list(indices), of="results").out(0),
             facedetection=job.settings.detector,
             model=job.settings.restore_model,
             visibility=job.settings.look.visibility,
@@ -491,10 +519,13 @@ def _finish(job: Job) -> io.NodeOutput:
         "swap_model": job.settings.swap_model,
         "licence": faceswap.licence_of(job.settings.swap_model),
         "restore_model": job.settings.restore_model if job.settings.restoring else faceswap.NONE,
-        "notes": [faceswap.CONSENT],
+        "notes": [faceswap.CONSENT, *faceswap.remarks(job.settings.swap_model, job.settings.restore_model, job.settings.look)],
     }
     values = (or_block(images), or_block(scores[0]), or_block(scores[1]), json.dumps(report, ensure_ascii=False, indent=1), or_block(captions))
-    return io.NodeOutput(*values, ui=_shown(job, after, final))
+    shown = _shown(job, after, final)
+    # The prompt holds on to the job; its pictures are in the outputs now.
+    job.images, job.frames, job.before, job.results, job.sources = [], [], [], {}, []
+    return io.NodeOutput(*values, ui=shown)
 
 
 def _better(after, before) -> bool:

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
@@ -24,7 +25,7 @@ IdentityType = io.Custom("LIKENESS_IDENTITY")
 FlowType = io.Custom("LIKENESS_TAKE_FLOW")
 
 # Pictures of takes, by what they depend on: with another strictness they are judged again, not sampled again.
-MEMORY = TensorMemory(512 * 2**20)
+MEMORY = TensorMemory(2**30)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Flow:
     number: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class History:
     """The takes of one run so far; of all but the best only the figures stay."""
 
@@ -143,7 +144,7 @@ class LikenessTakeEnd(io.ComfyNode):
         run = _history[0] if _history else History(live=LiveNode(own, prompt))
         loop = _Loop(prompt, own)
         batch, number, remembered = image[0], flow.number, False
-        loop.remember(seed_of(flow.first, number), batch)
+        loop.remember(seed_of(flow.first, number), number, batch)
         while True:
             take = _judged(Take(number, seed_of(flow.first, number), batch, remembered=remembered), identity, rules)
             run.add(take, content_key(batch))
@@ -152,7 +153,7 @@ class LikenessTakeEnd(io.ComfyNode):
             if take.passes or len(run.takes) >= most or repeats is not None:
                 return _result(run, identity, rules, repeats)
             number += 1
-            batch = loop.recall(seed_of(flow.first, number))
+            batch = loop.recall(seed_of(flow.first, number), number)
             if batch is None:
                 return loop.again(number, run)
             remembered = True
@@ -169,27 +170,29 @@ class _Loop:
             raise InputError("The flow must come straight from Take Start.")
         self._body = retakes.body(self._inputs, self._start, own)
 
-    def remember(self, seed: int, picture) -> None:
-        key = self._signature(seed)
+    def remember(self, seed: int, number: int, picture) -> None:
+        key = self._signature(seed, number)
         if key is not None:
             MEMORY.keep((key,), picture)
 
-    def recall(self, seed: int):
-        """The picture of the take with that seed, where it was made before; else None."""
-        key = self._signature(seed)
+    def recall(self, seed: int, number: int):
+        """The picture of the take with that seed and number, where it was made before; else None."""
+        key = self._signature(seed, number)
         return None if key is None else MEMORY.look((key,))
 
-    def _signature(self, seed: int) -> str | None:
+    def _signature(self, seed: int, number: int) -> str | None:
         node, output = next((node, output) for name, node, output in retakes.links(self._inputs(self._own)) if name == "image")
-        return retakes.signature(self._inputs, self._state, self._start, seed, node, output)
+        return retakes.signature(self._inputs, self._state, self._start, seed, node, output, number)
 
     def _state(self, node: str):
         """A node's class, and what it said when the host asked it whether anything but its inputs changed, such as a file."""
         asked = self._prompt.get_node(node)
+        definition = host_nodes.NODE_CLASS_MAPPINGS[asked["class_type"]]
         said = asked.get("is_changed")
         unsure = any(isinstance(one, float) and math.isnan(one) for one in (said if isinstance(said, list) else [said]))
-        never = getattr(host_nodes.NODE_CLASS_MAPPINGS[asked["class_type"]], "NOT_IDEMPOTENT", False)
-        return None if unsure or never else (asked["class_type"], said)
+        # Without a cache the host asks nobody.
+        unasked = "is_changed" not in asked and _would_say(definition)
+        return None if unsure or unasked or getattr(definition, "NOT_IDEMPOTENT", False) else (asked["class_type"], said)
 
     def again(self, number: int, run: History) -> io.NodeOutput:
         """Run everything between once more, as the take of that number."""
@@ -211,6 +214,13 @@ class _Loop:
         return io.NodeOutput(*(end.out(i) for i in range(5)), expand=graph.finalize())
 
 
+def _would_say(definition) -> bool:
+    """Whether a node has something to say when it is asked what changed."""
+    if issubclass(definition, _ComfyNodeInternal):
+        return first_real_override(definition, "fingerprint_inputs") is not None
+    return hasattr(definition, "IS_CHANGED")
+
+
 def _judged(take: Take, identity, rules: scoring.Rules) -> Take:
     """The take with the judgement of its picture; of several pictures that of the one that decides."""
     judgements = scoring.judge(scoring.measure(Frames([take.image]).pictures(), [identity]), [identity], rules)
@@ -230,6 +240,8 @@ def _show(run: History, take: Take, most: int) -> None:
 
 def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -> io.NodeOutput:
     best = run.best
+    # Counted as they were made here: with another end before this one the first may not be number 0.
+    place = 1 + next(i for i, take in enumerate(run.takes) if take.number == best.number)
     notes = []
     if repeats is not None:
         notes.append(
@@ -240,27 +252,27 @@ def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -
     verdict = best.judgement.verdict if best.passes else f"best of {len(run.takes)}"
     report = {
         "verdict": verdict,
-        "kept": best.number + 1,
+        "kept": place,
         "seed": best.seed,
         "score": None if best.score is None else round(best.score, 4),
         "reason": best.judgement.reason,
         "takes": [
             {
-                "take": take.number + 1,
+                "take": i,
                 "seed": take.seed,
                 "score": None if take.score is None else round(take.score, 4),
                 "verdict": take.judgement.verdict,
                 "reason": take.judgement.reason,
                 "made_before": take.remembered,
             }
-            for take in run.takes
+            for i, take in enumerate(run.takes, 1)
         ],
         "identity": identity.name,
         "threshold": round(rules.threshold, 4),
         "strictness": rules.label,
         "notes": notes,
     }
-    told = f"{verdict}: take {best.number + 1} of {len(run.takes)}, seed {best.seed}"
+    told = f"{verdict}: take {place} of {len(run.takes)}, seed {best.seed}"
     run.live.tell("\n".join([told, *notes]))
     score = scoring.NO_SCORE if best.score is None else best.score
     text = json.dumps(report, ensure_ascii=False, indent=1)

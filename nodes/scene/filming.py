@@ -22,8 +22,8 @@ from .render import Studio, on_grid
 from .shots import MOST_SHOTS, Shot
 from .takes import Clock, Job, Outcome, PictureMemory, Watch, told
 
-# Kept from run to run, so that only what changed is made again: the latents of 250 pictures of one megapixel, and 40 of those pictures.
-MEMORY = PictureMemory(TensorMemory(256 * 2**20), TensorMemory(512 * 2**20))
+# Kept from run to run, so that only what changed is made again: the latents of the most shots of a run, 1000 of one megapixel, and 20 of their pictures.
+MEMORY = PictureMemory(TensorMemory(2**30), TensorMemory(256 * 2**20))
 
 FEW_STEPS = 8
 
@@ -87,6 +87,8 @@ def film(order: Order, watch: Watch) -> Filmed:
         notes += seen.unlocked(size)
     stack = wired.stack_of(order.model)
     model, speed = _with_speed(order, kind, settings, stack, notes)
+    if wired.has_sampling(model):
+        notes.append(f"The shift that is set on the model is replaced by {settings.shift:g}: this node sets it by itself, leave ModelSamplingAuraFlow out.")
     if settings.cfg_norm and wired.has_cfg_norm(model):
         notes.append("CFGNorm is on the model already; it is left as it is. This node sets it by itself: leave that node out.")
     source, keep, denoise = _source(order, size, notes)
@@ -286,6 +288,8 @@ def _shot_report(outcome: Outcome) -> dict:
     }
     if outcome.error:
         row["error"] = outcome.error
+    elif any(take.error for take in outcome.tried):
+        row["errors_of_takes"] = [take.error for take in outcome.tried if take.error]
     if kept is not None and kept.judgement is not None:
         row |= {"verdict": kept.judgement.verdict, "score": None if kept.score is None else round(kept.score, 4), "reason": kept.judgement.reason}
         row["scores_of_takes"] = [None if take.score is None else round(take.score, 4) for take in outcome.tried]

@@ -149,18 +149,20 @@ class LikenessShotList(io.ComfyNode):
                 lines(
                     "scenes",
                     "One scene a line. Every scene is combined with every angle, light, expression and outfit. Lines that begin with # are left out.",
-                    "stands in a sunlit kitchen\nwalks along a beach at dusk",
+                    "# scenes, one a line\nstands in a sunlit kitchen\nwalks along a beach at dusk",
                 ),
                 lines(
                     "angles",
                     "One camera angle a line: front, front left, left side, back, ... with low angle, eye level, elevated or high angle, and close-up, medium shot or wide shot; or any words of your own.",
+                    "# camera angles, one a line",
                 ),
-                lines("lighting", "One light a line, such as: soft window light."),
-                lines("expressions", "One expression a line, such as: a slight smile."),
-                lines("outfits", "One outfit a line, such as: a red raincoat."),
+                lines("lighting", "One light a line, such as: soft window light.", "# light, one a line"),
+                lines("expressions", "One expression a line, such as: a slight smile.", "# expressions, one a line"),
+                lines("outfits", "One outfit a line, such as: a red raincoat.", "# outfits, one a line"),
                 lines(
                     "framing_plan",
                     f"How many shots of each framing, such as: {shot_list.DATASET_PLAN} (a plan for a LoRA dataset). The plan then sets how many shots there are. Empty: every combination once.",
+                    "# framing plan, such as: 4 closeup, 4 full body",
                 ),
                 lines(
                     "template",

@@ -127,7 +127,9 @@ class _Run:
             return False
         self.watch.check()
         if image is None:
-            image = self.studio.decode(latent)
+            image = self._tried(index, number, lambda: self.studio.decode(latent))
+            if image is None:
+                return True
             self.memory.keep_image(key, image)
         self._add(index, number, image, remembered=True)
         return True

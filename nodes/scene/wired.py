@@ -41,13 +41,13 @@ def read_model(model, chosen: str, references: bool, names: Sequence[str] = ()) 
 
     Raises InputError for anything but a Qwen-Image model, and for Qwen-Image-Layered.
     """
-    base = type(model.model)
-    if base is not comfy.model_base.QwenImage:
+    # Loaders of other packs bring their own subclasses; Mage-Flow is another family on the same class.
+    if not isinstance(model.model, comfy.model_base.QwenImage) or isinstance(model.model, getattr(comfy.model_base, "MageFlow", ())):
         raise InputError(
-            f"The model is {base.__name__}, not Qwen-Image; load a file such as qwen_image_edit_2511_fp8mixed.safetensors with Load Diffusion Model."
+            f"The model is {type(model.model).__name__}, not Qwen-Image; load a file such as qwen_image_edit_2511_fp8mixed.safetensors with Load Diffusion Model."
         )
     own = model_file(model)
-    return read_kind(model.model.diffusion_model.default_ref_method, [own, *names] if own else list(names), chosen, references)
+    return read_kind(getattr(model.model.diffusion_model, "default_ref_method", "index"), [own, *names] if own else list(names), chosen, references)
 
 
 def kind_if_known(model) -> str | None:
@@ -141,7 +141,13 @@ def stack_of(model) -> tuple[Applied, ...]:
 
 def has_cfg_norm(model) -> bool:
     """Whether the host's CFGNorm was put on a model already."""
-    return any(function.__name__ == "cfg_norm" for function in model.model_options.get("sampler_post_cfg_function", ()) if hasattr(function, "__name__"))
+    functions = (*model.model_options.get("sampler_post_cfg_function", ()), model.model_options.get("sampler_cfg_function"))
+    return any(getattr(function, "__name__", "") in ("cfg_norm", "cfg_norm_pre") for function in functions)
+
+
+def has_sampling(model) -> bool:
+    """Whether a node such as ModelSamplingAuraFlow set the shift of a model already."""
+    return "model_sampling" in model.object_patches
 
 
 def with_settings(model, settings: Settings):

@@ -40,6 +40,9 @@ PICTURES = {
     "Two characters, one scene": [portrait(MIRA), portrait(TOMAS, background="#7c8a6e", clothes="#2f4858")],
     "Keep face, edit the rest": [portrait(MIRA)],
     "Sequential edit, gated": [portrait(MIRA)],
+    "Qwen 2512 + ReActor": [portrait(MIRA)],
+    "Qwen 2512 + ReActor (fast 4 steps)": [portrait(MIRA)],
+    "Retake until match": [portrait(MIRA)],
 }
 RUN_FIRST = ("Identity gate",)
 VIEW = {"width": 3000, "height": 1700}

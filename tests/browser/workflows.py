@@ -51,9 +51,12 @@ FILES = {
         File(files.TEXT_ENCODER, "text_encoders", f"{IMAGE}/text_encoders", "9.38 GB"),
         File(files.VAE, "vae", f"{IMAGE}/vae", "254 MB"),
         File(files.LIGHTNING_2511, "loras", "lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main", "850 MB"),
+        File(files.LIGHTNING_2512, "loras", "lightx2v/Qwen-Image-2512-Lightning/resolve/main", "1.7 GB"),
         File(files.ANGLES_2511, "loras", "fal/Qwen-Image-Edit-2511-Multiple-Angles-LoRA/resolve/main", "295 MB"),
     )
 }
+# What Face Swap itself shows where no swap model is. The editor draws a node red that names a model file which is not there, so the user chooses it.
+NO_SWAP_MODEL = "no swap model in models/insightface"
 # What stands in a Character LoRA until the user chooses. The node is bypassed, so nobody misses the file.
 OWN_LORA = "my_character.safetensors"
 
@@ -166,8 +169,8 @@ class Graph:
         saved = self.save("Passed: saved", gate["passed"], prefix, 300)
         return Area(title, ((gate,), (saved, *more, self.show("Rejected", gate["rejected"], 240), self.show("Uncertain", gate["uncertain"], 240))))
 
-    def notes(self, read: str, names: list[str], recognizer: bool = True, abreast: bool = False) -> Area:
-        texts = {"Read me": read, "Files, memory, licences": files_and_licences(names, recognizer)}
+    def notes(self, read: str, names: list[str], recognizer: bool = True, abreast: bool = False, reactor: bool = False) -> Area:
+        texts = {"Read me": read, "Files, memory, licences": files_and_licences(names, recognizer, reactor)}
         both = tuple(self.add(title, "MarkdownNote", title, (NOTE_WIDTH, 0), text=text.strip()) for title, text in texts.items())
         return Area("", tuple((one,) for one in both) if abreast else (both,))
 
@@ -190,6 +193,18 @@ RECOGNIZER = """**Recognizer.** Character Identity takes *auto*: AuraFace where 
 and [face_detection_yunet_2023mar.onnx](https://huggingface.co/opencv/face_detection_yunet)
 """
 
+REACTOR_FILES = """
+**What the swap needs**, besides [ComfyUI-ReActor](https://github.com/Gourieff/ComfyUI-ReActor) from ComfyUI Manager. Face Swap looks for all of it first, \
+and says in one sentence what is missing.
+
+* `insightface`: inswapper_128.onnx, 554 MB, which ReActor's installation gets; else from [its files](https://huggingface.co/datasets/Gourieff/ReActor/tree/main/models)
+* `insightface/models/buffalo_l`: `python ComfyUI/custom_nodes/ComfyUI-Likeness models download buffalo_l`
+* `facerestore_models`: at least one restorer, even when nothing is restored: \
+[GFPGANv1.4.pth](https://huggingface.co/datasets/Gourieff/ReActor/tree/main/models/facerestore_models)
+* `facedetection`, for restoring: detection_Resnet50_Final.pth and parsing_parsenet.pth
+* `nsfw_detector/vit-base-nsfw-detector`: ReActor's safety check. One run of ReActor's own nodes gets this and `facedetection`.
+"""
+
 MEMORY = """**GPU memory.** ComfyUI keeps in system RAM what does not fit: a smaller GPU is slower, not shut out. What follows is reasoned from the sizes of the \
 files and was not measured.
 
@@ -205,24 +220,27 @@ def read_me(name: str, what: str, steps: list[str], *more: str, recognizer: bool
     return "\n\n".join([f"# {name}", f"**What it does.** {what}", numbered, *(part.strip() for part in rest)])
 
 
-def files_and_licences(names: list[str], recognizer: bool = True) -> str:
+def files_and_licences(names: list[str], recognizer: bool = True, reactor: bool = False) -> str:
     """Which files to get, what fits where, and the licences."""
     rows = "\n".join(f"* `{FILES[name].folder}`: [{name}]({FILES[name].url}), {FILES[name].size}" for name in names)
     licences = ["Qwen-Image models, text encoder and VAE: Apache-2.0"]
-    if files.LIGHTNING_2511 in names:
+    if {files.LIGHTNING_2511, files.LIGHTNING_2512} & set(names):
         licences.append("Lightning LoRA: Apache-2.0")
     if files.ANGLES_2511 in names:
         licences.append("angle LoRA: Apache-2.0")
     licences.append("Likeness: Apache-2.0")
     if recognizer:
         licences.append("dlib's face weights: CC0 1.0; AuraFace: Apache-2.0 with YuNet, MIT")
+    if reactor:
+        licences.append("**inswapper_128 and buffalo_l: non-commercial research only**, by InsightFace; GFPGAN: Apache-2.0; ComfyUI-ReActor: GPL-3.0")
+    own = "" if reactor else " A LoRA of your own has the licence of its maker."
     return f"""**Files**, below `ComfyUI/models`. The editor offers to download those that are missing.
 
 {rows}
-
+{REACTOR_FILES if reactor else ""}
 {MEMORY.strip()}
 
-**Licences**, as far as we know; the page of each file has the last word. {"; ".join(licences)}. A LoRA of your own has the licence of its maker. Use faces of people who agreed to it."""
+**Licences**, as far as we know; the page of each file has the last word. {"; ".join(licences)}.{own} Use faces of people who agreed to it."""
 
 
 OPEN_HELP = "The (i) in a node's toolbar opens its help."
@@ -546,6 +564,98 @@ def sequential(graph: Graph, name: str):
     three, _ = step(3, "the face", "Step 3: your character LoRA on what passed", face["IMAGE"], own, scene=last, source=passed, denoise=0.6, **same)
     notes = graph.notes(read, [*BASE_2511, files.LIGHTNING_2511, files.ANGLES_2511], abreast=True)
     return Down((notes, Across((Area("Character", ((face, identity),)), Area("Models", (loaders,)))))), Down((one, two, three))
+
+
+def swapped(graph: Graph, name: str, what: str, names: list[str], *more: str, **inputs):
+    """A picture from text alone, into which the character's face is swapped where it is not like it."""
+    read = read_me(
+        name,
+        f"{what} Face Swap then puts the face of your reference into it, through the pack **ComfyUI-ReActor**, measures before and after, and keeps the better one. "
+        "What passes the gate is saved.",
+        [
+            "Install **ComfyUI-ReActor** and its files, as the note below says, and restart.",
+            f"Choose a **reference** in Load Image: one person **who agreed to it**, a large and sharp face. {NO_FACE_YET}",
+            "In **Face Swap** choose *swap_model*: inswapper_128.onnx.",
+            "Write the **scene**, with hair, age and build of the person: only the face is swapped.",
+            "Press **Run**.",
+        ],
+        "**A softer face than the rest?** Choose GFPGANv1.4.pth in *restore_model*: preset natural then restores the swapped face by 0.7. With none it is not restored.",
+        "**Like enough already?** *swap_when* below gate leaves a picture alone that passes; always swaps every one.",
+        *more,
+    )
+    unet, clip, vae = graph.loaders(files.IMAGE_2512)
+    face = graph.picture("face", "Reference: the face to swap in")
+    identity = graph.identity(face)
+    scene = graph.scene(
+        scene="a portrait photograph of a woman in a sunlit kitchen, waist up, looking at the camera, natural light",
+        aspect_ratio="3:4",
+        megapixels=1.5,
+        **inputs,
+    )
+    wires = {"image": scene["images"], "identity": identity["identity"]}
+    chosen = {"swap_model": NO_SWAP_MODEL, "restore_model": "none", "preset": "natural"}
+    swap = graph.add("swap", "LikenessFaceSwap", "", (WIDE, SCENE), **wires, **chosen)
+    wires = {"image": swap["image"], "identity": identity["identity"]}
+    gate = graph.add("gate", "LikenessIdentityGate", "", (NARROW, GATE), **wires)
+    before = graph.show("Before the swap", scene["images"], 300)
+    return (
+        graph.notes(read, names, reactor=True),
+        Down((Area("Models", ((unet, clip, vae),)), Area("Character", ((face,), (identity,))))),
+        Area("Scene", ((scene,),)),
+        Area("Swap", ((swap,),)),
+        graph.verdicts(gate, "likeness/reactor", before),
+    )
+
+
+@workflow("Qwen 2512 + ReActor")
+def reactor(graph: Graph, name: str):
+    what = "Makes a portrait from text with Qwen-Image-2512 at 50 steps, the model's best."
+    faster = f"**Try out first.** *preset* balanced takes 20 steps; the workflow *fast 4 steps* takes four, with a Lightning LoRA. {OPEN_HELP}"
+    return swapped(graph, name, what, [files.IMAGE_2512, files.TEXT_ENCODER, files.VAE], faster, preset="quality")
+
+
+@workflow("Qwen 2512 + ReActor (fast 4 steps)")
+def reactor_fast(graph: Graph, name: str):
+    what = "Makes a portrait from text with Qwen-Image-2512 in four steps, with its Lightning LoRA."
+    better = f"**Better, slower.** Set *preset* to quality (50 steps) and *speed_lora* to none. {OPEN_HELP}"
+    names = [files.IMAGE_2512, files.TEXT_ENCODER, files.VAE, files.LIGHTNING_2512]
+    return swapped(graph, name, what, names, better, preset="fast", speed_lora=files.LIGHTNING_2512)
+
+
+@workflow("Retake until match")
+def retake(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Takes a picture again, with the next seed, until its face is like the reference: **Take Start** gives the seed, **Retake until Match** measures, and what lies "
+        "between them runs once more, up to *max_takes*. After the last take the best one is given.",
+        [
+            f"Choose a **reference** in Load Image: one person, a large and sharp face. {NO_FACE_YET}",
+            "Write the **scene**, and how many takes at most in *max_takes*.",
+            "Press **Run**. *Takes* tells seed, score and verdict of each.",
+        ],
+        "**Anything may lie between them**: KSampler and VAE Decode, an upscaler, a face swap, any pack's nodes. Wire Take Start's *seed* to what samples, its *flow* to "
+        "Retake until Match, and the finished picture to *image*. What does not depend on the seed, such as loaders and references, runs once.",
+        "**Not like enough?** Set *strictness* to loose or raise *max_takes* and run again: takes already made are judged again, not made again. With Qwen Character "
+        f"Scene alone, its own *max_takes* does the same. {OPEN_HELP}",
+    )
+    loaders = graph.loaders(files.EDIT_2511)
+    face, references, identity = graph.character()
+    start = graph.add("start", "LikenessTakeStart", "", (NARROW, 0), seed=1)
+    scene = graph.scene(
+        references=references["references"],
+        scene="The person of {picture:face} walks through an autumn park, waist up, looking at the camera, natural light, photograph",
+        aspect_ratio="3:4",
+        **FAST_2511 | {"seed": start["seed"]},
+    )
+    wires = {"image": scene["images"], "flow": start["flow"], "identity": identity["identity"]}
+    end = graph.add("end", "LikenessTakeEnd", "", (NARROW, 640), max_takes=4, **wires)
+    takes = graph.add("takes", "PreviewAny", "Takes: seeds and scores", (NARROW, 340), source=end["report"])
+    return (
+        graph.notes(read, [*BASE_2511, files.LIGHTNING_2511]),
+        Down((Area("Models", (loaders,)), Area("Character", ((face,), (references, identity))))),
+        Area("What is taken again", ((start,), (scene,), (end,))),
+        Area("Result", ((graph.save("Saved: the first that matches, else the best", end["image"], "likeness/retake", 500), takes),)),
+    )
 
 
 # ---- building it in the editor ---------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.host.reactor import absent, painted
 from tests.host.scene_graphs import SCENE
 from tests.tiny import qwen_models as files
 from tests.tiny.drawn_faces import MIRA, portrait
+from tests.tiny.reactor_models import SWAPPER
 
 pytestmark = [pytest.mark.host, pytest.mark.dlib]
 
@@ -167,3 +169,49 @@ def test_steps_behind_a_gate_that_nothing_passes_do_not_run(run):
     ran = run("Sequential edit, gated")
     assert [ran.count(f"Rejected in step {step}") for step in (1, 2, 3)] == [1, 0, 0]
     assert [ran.count(title) for title in ("Passed step 1", "Passed step 2", "Passed step 3: saved")] == [0, 0, 0]
+
+
+def test_a_picture_is_taken_again_with_the_next_seed_and_the_best_is_saved(run):
+    ran = run("Retake until match", LikenessTakeEnd={"max_takes": 2})
+    told = json.loads(ran.run.texts(ran.id_of("Takes: seeds and scores"))[0])
+    assert told["verdict"] == "best of 2" and told["notes"] == []
+    assert [take["seed"] for take in told["takes"]] == [1, 2]
+    assert ran.count("Saved: the first that matches, else the best") == 1
+
+
+# --- the face swap: what is made is replaced by a painted face, because the host with ReActor has no Qwen files ---
+
+SWAPPED = ["Qwen 2512 + ReActor", "Qwen 2512 + ReActor (fast 4 steps)"]
+HER, OTHER = 2, 4
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_without_reactor_a_swap_is_taken_and_ends_with_one_sentence(qwen, sent, name):
+    prompt = sent(name)
+    for node in prompt.values():
+        node["inputs"] |= little(node)
+    ran = qwen.run(prompt)
+    assert ran.status == "error"
+    assert ran.error == "Face Swap works through the pack ComfyUI-ReActor, which is not installed: install it with ComfyUI Manager and restart."
+
+
+@pytest.mark.insightface
+@pytest.mark.skipif(absent() is not None, reason=str(absent()))
+@pytest.mark.parametrize("name", SWAPPED)
+def test_with_reactor_the_face_is_swapped_and_passes_the_gate(reactor, judge, sent, name):
+    reactor.upload("example.png", painted((HER, 100, 100, 400)))
+    made = reactor.upload("made.png", painted((OTHER, 190, 190, 260)))
+    prompt = sent(name)
+    # The painted faces are known to buffalo_l alone.
+    inputs = {"recognizer": "buffalo_l", "device": "auto"}
+    prompt["recognizer"] = {"class_type": "LikenessLoadRecognizer", "inputs": inputs, "_meta": {"title": ""}}
+    changes = {"LikenessBuildIdentity": {"recognizer": ["recognizer", 0]}, "LikenessFaceSwap": {"swap_model": SWAPPER}}
+    for node in prompt.values():
+        node["inputs"] |= changes.get(node["class_type"], {})
+        if node["class_type"] == "LikenessQwenScene":
+            node |= {"class_type": "LoadImage", "inputs": {"image": made}}
+    ran = Ran(reactor.run(prompt), prompt)
+    assert ran.run.error is None and ran.run.status == "success", ran.run.error
+    assert (ran.count("Passed: saved"), ran.count("Rejected"), ran.count("Uncertain")) == (1, 0, 0)
+    assert judge.people(ran.pictures("Before the swap")[0]) == [OTHER]
+    assert judge.people(ran.pictures("Passed: saved")[0]) == [HER]

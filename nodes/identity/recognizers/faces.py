@@ -1,6 +1,6 @@
 """A face as data, and its geometry: alignment, pose, sharpness, overlap. No model is run here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,7 +49,8 @@ class Face(Detection):
     yaw: degrees, positive when the nose points to the right of the picture. sharpness: see `sharpness`.
     """
 
-    embedding: np.ndarray | None = None
+    # Out of every text: the host writes the inputs of a failed node into its error report, and an embedding is biometric.
+    embedding: np.ndarray | None = field(default=None, repr=False)
     yaw: float = 0.0
     sharpness: float = 0.0
 
