@@ -234,6 +234,21 @@ def test_what_is_missing_is_one_sentence_and_nothing_runs(reactor, files, change
     assert told in run.error and "\n" not in run.error.strip()
 
 
+def test_a_reference_without_a_face_is_one_sentence(reactor, files):
+    graph = SwapGraph(files)
+    graph.swap(graph.load("other"), reference=graph.load("empty", name="reference"), identity=graph.who("her", "Mira"))
+    assert "The reference picture shows no face that" in reactor.run(graph).error
+
+
+def test_people_of_different_recognizers_are_refused(reactor, files, cast):
+    photograph = reactor.upload("swap person.png", cast[0].pixels)
+    graph = SwapGraph(files)
+    dlib = graph.add("dlib", "LikenessLoadRecognizer", recognizer="dlib", device="auto").out(0)
+    other = graph.identity("Tomas", graph.picture("person", photograph), recognizer=dlib)
+    graph.swap(graph.load("other"), **{"people.person0": other})
+    assert "Mira was measured with buffalo_l and Tomas with dlib; build both with the same recognizer." in reactor.run(graph).error
+
+
 def test_nobody_to_swap_in_is_one_sentence(reactor, files):
     graph = SwapGraph(files)
     graph.swap(graph.load("other"))

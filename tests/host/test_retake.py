@@ -187,6 +187,23 @@ def test_interrupting_between_takes_stops_and_keeps_the_takes(qwen, pictures, co
     assert sum(isinstance(seed, int) for seed in runs) <= 8 - before + 1
 
 
+def test_interrupting_inside_a_take_stops_the_sampling(qwen, pictures):
+    graph = SceneGraph()
+    start = graph.add("start", "LikenessTakeStart", seed=70)
+    scene = graph.scene(references=graph.references(face=pictures["mira"]), seed=start.out(0), **{"preset.steps": 30, "preset.cfg": 1.0})
+    who = graph.identity("Mira", graph.picture("mira", pictures["mira"]))
+    end = graph.add("end", "LikenessTakeEnd", image=scene.out(0), flow=start.out(2), identity=who, strictness="standard", threshold=0.5, max_takes=3)
+    graph.tell("end report", end.out(REPORT))
+    qwen.post("/test_counts/reset", {})
+    qwen.post("/test_faults", {"slow": 0.1})
+    threading.Timer(1.5, lambda: qwen.post("/interrupt", {})).start()
+    run = qwen.run(graph)
+    qwen.post("/test_faults", {})
+    counts = qwen.get("/test_counts")
+    assert run.status == "error" and run.error is None
+    assert counts["sample"] == 1 and counts["model_forward"] < 30
+
+
 def test_a_batch_passes_when_all_its_pictures_do(pictures, counted):
     graph = TakeGraph(pictures, good_from=101, salt="j")
     batch = graph.add("batch", "ImageBatch", image1=graph.mira, image2=graph.made).out(0)
