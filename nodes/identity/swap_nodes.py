@@ -27,7 +27,8 @@ ALIASES = ["ReActor", "face swap", "faceswap", "inswapper", "hyperswap", "roop",
 
 IdentityType = io.Custom("LIKENESS_IDENTITY")
 
-NO_SWAP_MODEL = "no swap model in models/insightface"
+# Always listed: the editor draws a node red whose file is not in its list, and Face Swap itself says where the file belongs.
+USUAL_SWAP_MODEL = "inswapper_128.onnx"
 SWAP, RESTORE = "swap", "restore"
 COLLECTOR, PICTURES = "LikenessFaceSwapCollector", "LikenessFaceSwapPictures"
 
@@ -108,7 +109,8 @@ class LikenessFaceSwap(io.ComfyNode):
                 io.String.Input("captions", optional=True, force_input=True, tooltip="One caption per picture; they come out in step with the pictures."),
                 io.Combo.Input(
                     "swap_model",
-                    options=_swap_models() or [NO_SWAP_MODEL],
+                    options=sorted({*_swap_models(), USUAL_SWAP_MODEL}, key=str.lower),
+                    default=USUAL_SWAP_MODEL,
                     tooltip="inswapper_128 and hyperswap are for non-commercial use only, say their makers. " + faceswap.CONSENT,
                 ),
                 io.Combo.Input(

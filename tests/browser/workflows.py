@@ -56,7 +56,7 @@ FILES = {
     )
 }
 # What Face Swap itself shows where no swap model is. The editor draws a node red that names a model file which is not there, so the user chooses it.
-NO_SWAP_MODEL = "no swap model in models/insightface"
+SWAP_MODEL = "inswapper_128.onnx"
 # What stands in a Character LoRA until the user chooses. The node is bypassed, so nobody misses the file.
 OWN_LORA = "my_character.safetensors"
 
@@ -575,7 +575,6 @@ def swapped(graph: Graph, name: str, what: str, names: list[str], *more: str, **
         [
             "Install **ComfyUI-ReActor** and its files, as the note below says, and restart.",
             f"Choose a **reference** in Load Image: one person **who agreed to it**, a large and sharp face. {NO_FACE_YET}",
-            "In **Face Swap** choose *swap_model*: inswapper_128.onnx.",
             "Write the **scene**, with hair, age and build of the person: only the face is swapped.",
             "Press **Run**.",
         ],
@@ -593,8 +592,8 @@ def swapped(graph: Graph, name: str, what: str, names: list[str], *more: str, **
         **inputs,
     )
     wires = {"image": scene["images"], "identity": identity["identity"]}
-    chosen = {"swap_model": NO_SWAP_MODEL, "restore_model": "none", "preset": "natural"}
-    swap = graph.add("swap", "LikenessFaceSwap", "", (WIDE, SCENE), **wires, **chosen)
+    chosen = {"swap_model": SWAP_MODEL, "restore_model": "none", "preset": "natural"}
+    swap = graph.add("swap", "LikenessFaceSwap", "", (WIDE, GATE), **wires, **chosen)
     wires = {"image": swap["image"], "identity": identity["identity"]}
     gate = graph.add("gate", "LikenessIdentityGate", "", (NARROW, GATE), **wires)
     before = graph.show("Before the swap", scene["images"], 300)
@@ -602,8 +601,8 @@ def swapped(graph: Graph, name: str, what: str, names: list[str], *more: str, **
         graph.notes(read, names, reactor=True),
         Down((Area("Models", ((unet, clip, vae),)), Area("Character", ((face,), (identity,))))),
         Area("Scene", ((scene,),)),
-        Area("Swap", ((swap,),)),
-        graph.verdicts(gate, "likeness/reactor", before),
+        Area("Swap", ((swap, before),)),
+        graph.verdicts(gate, "likeness/reactor"),
     )
 
 
@@ -652,9 +651,9 @@ def retake(graph: Graph, name: str):
     takes = graph.add("takes", "PreviewAny", "Takes: seeds and scores", (NARROW, 340), source=end["report"])
     return (
         graph.notes(read, [*BASE_2511, files.LIGHTNING_2511]),
-        Down((Area("Models", (loaders,)), Area("Character", ((face,), (references, identity))))),
-        Area("What is taken again", ((start,), (scene,), (end,))),
-        Area("Result", ((graph.save("Saved: the first that matches, else the best", end["image"], "likeness/retake", 500), takes),)),
+        Down((Area("First seed", ((start,),)), Area("Models", (loaders,)), Area("Character", ((face,), (references, identity))))),
+        Area("What is taken again", ((scene,), (end,))),
+        Area("Result", ((graph.save("Saved: the match, or the best", end["image"], "likeness/retake", 500), takes),)),
     )
 
 

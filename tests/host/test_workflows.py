@@ -176,7 +176,7 @@ def test_a_picture_is_taken_again_with_the_next_seed_and_the_best_is_saved(run):
     told = json.loads(ran.run.texts(ran.id_of("Takes: seeds and scores"))[0])
     assert told["verdict"] == "best of 2" and told["notes"] == []
     assert [take["seed"] for take in told["takes"]] == [1, 2]
-    assert ran.count("Saved: the first that matches, else the best") == 1
+    assert ran.count("Saved: the match, or the best") == 1
 
 
 # --- the face swap: what is made is replaced by a painted face, because the host with ReActor has no Qwen files ---
