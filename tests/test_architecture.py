@@ -128,8 +128,6 @@ def test_the_registry_fields_are_there():
 def test_every_node_has_a_help_page_and_every_page_a_node():
     source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("nodes/*/*nodes.py"))
     ids = {part.split('"')[0] for part in source.split('node_id="')[1:]}
-    # Parts of Face Swap that no menu shows.
-    ids -= {"LikenessFaceSwapCollector", "LikenessFaceSwapPictures"}
     assert {path.stem for path in (ROOT / "js" / "docs").glob("*.md")} == ids
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"js/docs/{name}.md" in readme for name in ids)
