@@ -225,6 +225,12 @@ def _jobs(order: Order, seen: References | None, stack: Sequence[loras.Applied])
 _ANGLE_PHRASES = {"edit 2511": ("<sks>", prompts.ANGLE_2511), "edit 2509": (" the camera ", prompts.ANGLE_2509)}
 
 
+def angle_vocabulary_of(stack: Sequence[loras.Applied]) -> str:
+    """The vocabulary of the angle LoRA in a stack, plain words without one."""
+    known = [_ANGLE_PHRASES[one.lora.base][1] for one in stack if one.role == "angle" and one.lora.base in _ANGLE_PHRASES]
+    return known[-1] if known else prompts.PLAIN
+
+
 def _angle_notes(stack: Sequence[loras.Applied], jobs: Sequence[Job]) -> list[str]:
     """A sentence where an angle LoRA never meets the words that it understands."""
     notes = []

@@ -30,6 +30,7 @@ IdentityType = io.Custom("LIKENESS_IDENTITY")
 
 NO_SPEED_LORA = "none: already in the model"
 NO_LORAS = "no LoRA in models/loras"
+AUTO_VOCABULARY = "auto"
 
 
 # Where pictures of this session were saved, by name and content.
@@ -174,9 +175,9 @@ class LikenessShotList(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "angle_vocabulary",
-                    options=list(prompts.ANGLE_VOCABULARIES),
-                    default=prompts.ANGLE_VOCABULARIES[0],
-                    tooltip="Whose words the angles are put in: those of the angle LoRA in use (the LoRAs for 2509 and 2511 understand different phrases), or plain words without one.",
+                    options=[AUTO_VOCABULARY, *prompts.ANGLE_VOCABULARIES],
+                    default=AUTO_VOCABULARY,
+                    tooltip="Whose words the angles are put in: the LoRAs for 2509 and 2511 understand different phrases. auto: those of the angle LoRA wired to loras, plain words without one.",
                 ),
                 io.Int.Input("seeds_per_shot", default=1, min=1, max=64, tooltip="How many pictures of each shot, each with another seed."),
                 io.Combo.Input(
@@ -192,6 +193,7 @@ class LikenessShotList(io.ComfyNode):
                     max=shot_list.MOST_SHOTS,
                     tooltip="At most this many shots, spread evenly over the list. The node says how many there would be.",
                 ),
+                LorasType.Input("loras", optional=True, tooltip="From Character LoRA: with an angle LoRA among them, auto takes its words."),
             ],
             outputs=[
                 ShotsType.Output("shots", tooltip="The shots, for Qwen Character Scene."),
@@ -210,8 +212,10 @@ class LikenessShotList(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, scenes, angles, lighting, expressions, outfits, framing_plan, template, trigger, angle_vocabulary, seeds_per_shot, seeds, limit
+        cls, scenes, angles, lighting, expressions, outfits, framing_plan, template, trigger, angle_vocabulary, seeds_per_shot, seeds, limit, loras=None
     ) -> io.NodeOutput:
+        if angle_vocabulary == AUTO_VOCABULARY:
+            angle_vocabulary = filming.angle_vocabulary_of(loras or ())
         made = shot_list.shot_list(
             scenes,
             angles=angles,

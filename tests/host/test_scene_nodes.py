@@ -286,6 +286,19 @@ def test_an_angle_lora_that_never_meets_its_words_is_told(qwen, uploads):
     assert told["notes"] == [] and told["shots"][0]["prompt"].startswith("<sks> ")
 
 
+def test_auto_takes_the_words_of_the_angle_lora_that_is_wired(qwen):
+    def words(lora=None):
+        graph = SceneGraph()
+        wired = {"loras": graph.lora("angles", lora, role="angle").out(1)} if lora else {}
+        shots = graph.shots(scenes="sits", angles="front left", template="{scene}[, {angle}]", angle_vocabulary="auto", **wired)
+        graph.tell("prompts", shots.out(1))
+        return good(qwen.run(graph)).texts("prompts")[0]
+
+    assert words(files.ANGLES_2511).startswith("<sks> front-left quarter view")
+    assert "Rotate the camera 45 degrees to the left." in words(files.ANGLES_2509)
+    assert words() == "sits, three-quarter view from the left"
+
+
 def test_preset_fast_takes_the_lightning_lora_and_says_when_there_is_none(qwen, uploads):
     def shoot(lora, unet=files.EDIT_2511):
         graph = SceneGraph(unet)
