@@ -154,6 +154,11 @@ def test_a_caption_leaves_out_pictures_with_the_words_that_lead_to_them():
     assert {scene: shot_list(scene).shots[0].caption for scene in said} == said
 
 
+def test_a_scene_that_names_the_character_itself_leaves_the_picture_of_it_out_of_the_template_too():
+    (shot,) = shot_list("in {light}, {character} waits for {picture:dog}", lighting="dusk").shots
+    assert shot.prompt == "in dusk, {character} waits for {picture:dog}"
+
+
 def test_angles_that_a_lora_cannot_tell_apart_are_one_shot():
     made = shot_list("waits", "high angle\ntop-down", angle_vocabulary=ANGLE_2511)
     assert len(made.shots) == 1 and any("left out" in note for note in made.notes)

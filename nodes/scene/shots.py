@@ -287,6 +287,9 @@ class _Writer:
 
         values = {**early, "angle": "" if apart else angle_phrase(angle), "framing": FRAMINGS[framing].prompt if framing else "", **self.known}
         taken = dict.fromkeys(in_scene - {"picture"}, "")
+        if "character" in in_scene:
+            # `of Picture 1` belongs to the name that the scene has taken.
+            taken["picture"] = ""
         prompt = fill(self.template, {**values, **taken, "scene": fill(scene, values)})
         if apart:
             prompt = self._with_sentence(prompt, angle, framing)
