@@ -283,11 +283,11 @@ class LikenessFaceSwapCollector(io.ComfyNode):
             accept_all_inputs=True,
             inputs=[],
             outputs=[
-                io.Image.Output("images"),
-                io.Float.Output("scores_before"),
-                io.Float.Output("scores_after"),
-                io.String.Output("report"),
-                io.String.Output("captions_out"),
+                io.Image.Output("images", tooltip="The pictures of Face Swap."),
+                io.Float.Output("scores_before", tooltip="Its scores before."),
+                io.Float.Output("scores_after", tooltip="Its scores after."),
+                io.String.Output("report", tooltip="Its report."),
+                io.String.Output("captions_out", tooltip="Its captions."),
             ],
         )
 
@@ -344,7 +344,7 @@ class LikenessFaceSwapPictures(io.ComfyNode):
             is_dev_only=True,
             accept_all_inputs=True,
             inputs=[],
-            outputs=[io.Image.Output("image")],
+            outputs=[io.Image.Output("image", tooltip="The pictures of one group.")],
         )
 
     @classmethod

@@ -163,7 +163,8 @@ def test_counts_tell_what_one_graph_does(qwen, edit):
     qwen.post("/test_counts/reset", {})
     edit(steps=3, lora=(files.STYLE_LORA, 1.0))
     told = counts(qwen)
-    loads, read = told.pop("loads"), told.pop("files")
+    loads, read, runs = told.pop("loads"), told.pop("files"), told.pop("runs")
+    assert runs == []
     # Two texts with two pictures each, two references resized for the VAE; prompt and negative differ in length and so take a pass each.
     assert told == {"vae_encode": 2, "vae_decode": 1, "text_encode": 2, "sample": 1, "model_forward": 6, "model_rows": 6, "upscale": 6}
     assert sorted(switches(loads)) == ["QwenImage", "QwenImageTEModel_", "WanVAE", "WanVAE"] and switches(loads)[-2:] == ["QwenImage", "WanVAE"]
