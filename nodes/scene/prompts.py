@@ -6,12 +6,12 @@ ones when the pictures are known (`complete`).
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ..errors import InputError
+from ..texts import excerpt, one_line
 
 EARLY = ("scene", "angle", "light", "expression", "outfit", "framing")
 LATE = ("character", "trigger", "picture")
@@ -32,16 +32,6 @@ STOPS = ".!?\u3002\uff01\uff1f"
 _AROUND_GAP = re.compile(
     f"(?P<left>[{_SEPARATORS}]?) ?{_GAP}(?P<inner>[ {_SEPARATORS}{_GAP}]*{_GAP})? ?(?P<right>[{_SEPARATORS}{STOPS}]?)(?P<after> ?)",
 )
-
-
-def one_line(text: str) -> str:
-    """The text without line ends, control characters and lone surrogates, each run of blanks made one."""
-    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") or c == "\ufeff" else c for c in text).split())
-
-
-def excerpt(text: str) -> str:
-    """The text, short enough for an error message."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def literal(text: str) -> str:

@@ -4,12 +4,13 @@ A list may stand for millions of shots: every shot is computed from its place in
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from ..errors import InputError
+from ..framing import FRAMINGS, VARIETY, framing_plan_of
+from ..texts import entries_of, excerpt, one_line
 from .prompts import (
     ANGLE_2511,
     ANGLE_VOCABULARIES,
@@ -20,11 +21,9 @@ from .prompts import (
     Angle,
     angle_phrase,
     caption,
-    excerpt,
     fields_of,
     fill,
     literal,
-    one_line,
     parse_angle,
     without_pictures,
 )
@@ -42,26 +41,6 @@ DEFAULT_TEMPLATE = "{character}[ of {picture:face}] {scene}[, {expression}][, we
 # The pictures of a character in a usual LoRA dataset: 20 faces, 30 whole figures, and 20 of everything between.
 DATASET_PLAN = "20 closeup, 30 full body, 20 variety"
 
-
-@dataclass(frozen=True)
-class Framing:
-    """prompt: its words in a prompt, where a caption has its name; distance: its nearest in the 2511 angle LoRA."""
-
-    prompt: str
-    distance: str
-
-
-FRAMINGS = {
-    "closeup": Framing("close-up of the face", "close-up"),
-    "portrait": Framing("portrait, head and shoulders", "close-up"),
-    "upper body": Framing("upper body shot, from the waist up", "medium shot"),
-    "cowboy shot": Framing("cowboy shot, from mid-thigh up", "medium shot"),
-    "full body": Framing("full body shot, head to toe", "wide shot"),
-    "detail": Framing("detail shot", "close-up"),
-}
-VARIETY = tuple(FRAMINGS)[:5]
-_ALIASES = {"close up": "closeup", "fullbody": "full body", "upperbody": "upper body", "cowboy": "cowboy shot"}
-_PLAN_ENTRY = re.compile(r"(?P<count>\d+) ?(?:[x\u00d7*] ?)?(?P<name>\D+)|(?P<name2>\D+?) ?[:=x\u00d7*]? ?(?P<count2>\d+)")
 
 # In the order of the product, outermost first: the field, and what its list is called.
 _LISTS = {"scene": "scenes", "angle": "angles", "light": "lighting", "expression": "expressions", "outfit": "outfits"}
@@ -111,35 +90,6 @@ def shots_from_sentences(sentences: Sequence[str]) -> tuple[Shot, ...]:
         variant = seen[text] = seen.get(text, -1) + 1
         out.append(_shot(text, fill(without_pictures(text), {}, ()), "", variant, SAME_SEEDS, ids))
     return tuple(out)
-
-
-def framing_plan_of(text: str) -> tuple[tuple[str, int], ...]:
-    """Framings, or `variety`, with how many shots of each: `20 closeup, 30 full body`, `20x closeup` or `full body: 30`, one a line or between commas.
-
-    Empty for an empty text. Raises InputError for a framing or count that cannot be read; counts are 1 to 999999999.
-    """
-    entries = []
-    for entry in (one_line(part) for line in _lines(text) for part in re.split(r"[,;]", line)):
-        if not entry:
-            continue
-        match = _PLAN_ENTRY.fullmatch(entry.lower())
-        name = _framing_named(match["name"] or match["name2"]) if match else None
-        count = (match["count"] or match["count2"]) if match else ""
-        if name is None or len(count) > 9 or not int(count):
-            raise InputError(
-                f"'{excerpt(entry)}' is no part of a framing plan; write a count and one of {', '.join(FRAMINGS)} or variety, such as: 20 closeup."
-            )
-        entries.append((name, int(count)))
-    return tuple(entries)
-
-
-def _framing_named(text: str) -> str | None:
-    name = re.sub(r"[-_ ]+", " ", text).strip()
-    for form in (name, name.removesuffix("s"), re.sub(r" shots?$", "", name)):
-        form = _ALIASES.get(form, form)
-        if form in FRAMINGS or form == "variety":
-            return form
-    return None
 
 
 def shot_list(
@@ -214,10 +164,6 @@ def shot_list(
     return ShotList(tuple(shots), total, tuple(notes))
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in map(one_line, text.splitlines()) if line and not line.startswith("#")]
-
-
 def _checked(text: str, known: Sequence[str], what: str) -> frozenset[str]:
     """The fields of a text. Raises InputError for a text that is too long, and as fields_of does."""
     if len(text) > LONGEST_LINE:
@@ -244,7 +190,7 @@ class _Writer:
         """The entries of each list, angles read; a list that is empty, or that no prompt uses, is one empty entry."""
         lists: dict[str, list] = {}
         for field, text in texts.items():
-            lines = _lines(text)
+            lines = entries_of(text)
             for number, line in enumerate(lines, 1):
                 _checked(line, (*EARLY[1:], *LATE) if field == "scene" else LATE, f"Entry {number} of {_LISTS[field]}")
             entries = self._angles(lines, planned, notes) if field == "angle" else lines
