@@ -250,18 +250,23 @@ def _gate_outputs() -> list:
     ]
 
 
-def _strictness_inputs() -> list:
-    return [
-        io.Combo.Input(
-            "strictness",
-            options=list(scoring.STRICTNESS),
-            default="standard",
-            tooltip="How much a face must be like the character. Each recognizer has its own numbers, so standard means the same with each; custom takes the threshold below.",
-        ),
-        io.Float.Input(
-            "threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip="The lowest likeness score that passes; used for strictness custom only."
-        ),
-    ]
+def strictness_inputs(tooltip: str) -> list:
+    """The inputs `strictness` and `threshold` of every node that judges."""
+    return [strictness_input(tooltip), threshold_input()]
+
+
+def strictness_input(tooltip: str, **options):
+    return io.Combo.Input("strictness", options=list(scoring.STRICTNESS), default="standard", tooltip=tooltip, **options)
+
+
+def threshold_input(**options):
+    what = "The lowest likeness score that passes; used for strictness custom only."
+    return io.Float.Input("threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip=what, **options)
+
+
+HOW_STRICT = (
+    "How much a face must be like the character. Each recognizer has its own numbers, so standard means the same with each; custom takes the threshold below."
+)
 
 
 def _rule_inputs() -> list:
@@ -360,7 +365,7 @@ class LikenessIdentityGate(io.ComfyNode):
                 io.Image.Input("image", tooltip="The pictures to judge, a batch or a list; sizes may differ."),
                 IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
                 _captions_input(),
-                *_strictness_inputs(),
+                *strictness_inputs(HOW_STRICT),
                 io.Combo.Input(
                     "face",
                     options=list(scoring.FACE_CHOICES),
@@ -399,7 +404,7 @@ class LikenessCastGate(io.ComfyNode):
                     tooltip="The people who must all be in each picture, up to eight.",
                 ),
                 _captions_input(),
-                *_strictness_inputs(),
+                *strictness_inputs(HOW_STRICT),
                 io.Combo.Input(
                     "strangers",
                     options=["allow", "reject"],

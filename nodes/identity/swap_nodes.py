@@ -20,6 +20,7 @@ from ..pictures import small_copy
 from . import drawing, faceswap, scoring
 from .faceswap import Aim, Look
 from .identity import Identity, build_identity, distinctly_named
+from .nodes import strictness_inputs
 from .recognizers import open_recognizer
 
 CATEGORY = "likeness/identity"
@@ -132,15 +133,7 @@ class LikenessFaceSwap(io.ComfyNode):
                     default=faceswap.BELOW_GATE,
                     tooltip="below gate: only pictures that do not pass; all others stay as they are, bit for bit. always: every picture.",
                 ),
-                io.Combo.Input(
-                    "strictness",
-                    options=list(scoring.STRICTNESS),
-                    default="standard",
-                    tooltip="How much a face must be like the character to pass; custom takes the threshold below.",
-                ),
-                io.Float.Input(
-                    "threshold", default=0.5, min=-1.0, max=1.0, step=0.01, tooltip="The lowest likeness score that passes; used for strictness custom only."
-                ),
+                *strictness_inputs("How much a face must be like the character to pass; custom takes the threshold below."),
                 io.Combo.Input(
                     "target",
                     options=list(faceswap.TARGETS),

@@ -16,6 +16,7 @@ from ..host import Frames, LiveNode
 from ..pictures import small_copy
 from ..tensors import TensorMemory, content_key
 from . import drawing, retakes, scoring
+from .nodes import strictness_inputs
 from .retakes import MOST_TAKES, Take, seed_of
 
 CATEGORY = "likeness/identity"
@@ -109,19 +110,8 @@ class LikenessTakeEnd(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture of this take. A batch passes when all its pictures pass."),
                 FlowType.Input("flow", tooltip="From Take Start, whose seed this picture depends on."),
                 IdentityType.Input("identity", tooltip="The character, from Character Identity or Load Identity."),
-                io.Combo.Input(
-                    "strictness",
-                    options=list(scoring.STRICTNESS),
-                    default="standard",
-                    tooltip="How much the face must be like the character to pass. custom takes the threshold below. Takes already made are judged again without sampling.",
-                ),
-                io.Float.Input(
-                    "threshold",
-                    default=0.5,
-                    min=-1.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="The lowest likeness score that passes; used for strictness custom only.",
+                *strictness_inputs(
+                    "How much the face must be like the character to pass. custom takes the threshold below. Takes already made are judged again without sampling."
                 ),
                 io.Int.Input("max_takes", default=4, min=1, max=MOST_TAKES, tooltip="After so many takes the best one is given."),
             ],

@@ -12,6 +12,7 @@ from ..errors import InputError, LikenessError, MissingModelError
 from ..files import checked_name
 from ..host import Frames, LiveNode, or_block
 from ..identity import drawing, scoring
+from ..identity.nodes import strictness_input, threshold_input
 from ..identity.retakes import MOST_TAKES, Take
 from ..pictures import from_floats, small_copy
 from ..tensors import content_key
@@ -397,13 +398,7 @@ class LikenessQwenScene(io.ComfyNode):
                     default=NO_SPEED_LORA,
                     tooltip="For preset fast: the 4-step Lightning LoRA made for this very model. none: the model file or a Character LoRA holds it already.",
                 ),
-                io.Combo.Input(
-                    "strictness",
-                    options=list(scoring.STRICTNESS),
-                    default="standard",
-                    optional=True,
-                    tooltip="With an identity: how much a face must be like the character to pass. custom takes the threshold below.",
-                ),
+                strictness_input("With an identity: how much a face must be like the character to pass. custom takes the threshold below.", optional=True),
                 io.Int.Input(
                     "max_takes",
                     default=1,
@@ -446,16 +441,7 @@ class LikenessQwenScene(io.ComfyNode):
                     advanced=True,
                     tooltip="With aspect_ratio custom: 256 to 4096, rounded to multiples of 32 (16 for text to image).",
                 ),
-                io.Float.Input(
-                    "threshold",
-                    default=0.5,
-                    min=-1.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    advanced=True,
-                    tooltip="The lowest likeness score that passes; used for strictness custom only.",
-                ),
+                threshold_input(optional=True, advanced=True),
                 io.Combo.Input(
                     "model_kind",
                     options=list(presets.KIND_CHOICES),
