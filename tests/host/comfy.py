@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -113,6 +114,18 @@ class Comfy:
                 return Run(self, history[answer["prompt_id"]])
             time.sleep(0.1)
         raise RuntimeError(f"The prompt did not end within {RUN_SECONDS} s:\n{self.log()[-3000:]}")
+
+    def interrupt_when(self, reached) -> None:
+        """Interrupt, from a thread of its own, as soon as what GET /test_counts gives makes `reached` true, however slow the machine is."""
+
+        def wait() -> None:
+            end = time.monotonic() + RUN_SECONDS
+            while time.monotonic() < end and not reached(self.get("/test_counts")):
+                time.sleep(0.05)
+            self.post("/interrupt", {})
+
+        self.post("/test_counts/reset", {})
+        threading.Thread(target=wait, daemon=True).start()
 
     def picture(self, image: dict) -> np.ndarray:
         with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(image)}", timeout=60) as answer:

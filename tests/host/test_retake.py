@@ -1,7 +1,6 @@
 """Take Start and Retake until Match in a real ComfyUI: how often what runs, which take is kept, what is told."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -176,7 +175,7 @@ def test_interrupting_between_takes_stops_and_keeps_the_takes(qwen, pictures, co
         return graph
 
     qwen.post("/test_faults", {"slow": 0.3})
-    threading.Timer(1.5, lambda: qwen.post("/interrupt", {})).start()
+    qwen.interrupt_when(lambda counts: len(counts["runs"]) >= 2)
     run, runs = counted(graph())
     qwen.post("/test_faults", {})
     assert run.status == "error" and run.error is None
@@ -194,9 +193,8 @@ def test_interrupting_inside_a_take_stops_the_sampling(qwen, pictures):
     who = graph.identity("Mira", graph.picture("mira", pictures["mira"]))
     end = graph.add("end", "LikenessTakeEnd", image=scene.out(0), flow=start.out(2), identity=who, strictness="standard", threshold=0.5, max_takes=3)
     graph.tell("end report", end.out(REPORT))
-    qwen.post("/test_counts/reset", {})
     qwen.post("/test_faults", {"slow": 0.1})
-    threading.Timer(1.5, lambda: qwen.post("/interrupt", {})).start()
+    qwen.interrupt_when(lambda counts: counts["model_forward"] >= 2)
     run = qwen.run(graph)
     qwen.post("/test_faults", {})
     counts = qwen.get("/test_counts")

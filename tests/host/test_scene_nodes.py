@@ -1,7 +1,6 @@
 """The scene nodes in a real ComfyUI on tiny Qwen models: equal to the official graphs, made once, resumed, reported."""
 
 import json
-import threading
 import time
 
 import numpy as np
@@ -194,7 +193,7 @@ def test_an_interrupted_run_keeps_what_is_done(qwen, uploads, counted):
         return graph
 
     qwen.post("/test_faults", {"slow": 0.15})
-    threading.Timer(2.6, lambda: qwen.post("/interrupt", {})).start()
+    qwen.interrupt_when(lambda counts: counts["vae_decode"] >= 1)
     run, counts = counted(graph())
     qwen.post("/test_faults", {})
     assert run.status == "error" and run.error is None
