@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .flux import nodes as flux
 from .identity import nodes as identity
 from .identity import swap_nodes, take_nodes
 from .scene import nodes as scene
@@ -11,6 +12,7 @@ from .scene import nodes as scene
 class LikenessExtension(ComfyExtension):
     async def on_load(self) -> None:
         host.register_folders()
+        flux.register_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -31,4 +33,6 @@ class LikenessExtension(ComfyExtension):
             scene.LikenessShotList,
             scene.LikenessQwenScene,
             scene.LikenessLora,
+            flux.LikenessLoadFluxIPAdapter,
+            flux.LikenessApplyFluxIPAdapter,
         ]

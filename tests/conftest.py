@@ -101,6 +101,15 @@ def qwen(comfy):
     return comfy
 
 
+@pytest.fixture(scope="session")
+def flux(comfy):
+    """The host with tiny Flux models, encoders, a VAE and IP-Adapters under their real names (tests/tiny/flux_models.py)."""
+    from tests.tiny.flux_models import write_all
+
+    write_all(comfy.base / "models")
+    return comfy
+
+
 # --- the photographs and recognizers that several rooms are tested with; what they find is remembered for the whole session ---
 
 

@@ -7,6 +7,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
+from character_likeness.nodes.model_files import CATALOGUE, HubFile
 from tests.browser import editor as browser
 from tests.browser import workflows
 from tests.conftest import ROOT
@@ -136,13 +137,13 @@ def test_the_editor_has_the_commercial_setting(editor, comfy):
         editor.page.wait_for_timeout(500)
 
 
-# --- the scene room: workflows that name model files ---
+# --- the rooms scene and flux: workflows that name model files ---
 
-SCENE_WORKFLOWS = list(workflows.WORKFLOWS)
+MODEL_WORKFLOWS = list(workflows.WORKFLOWS)
 
 
 @pytest.fixture(scope="module")
-def equipped(editor, qwen):
+def equipped(editor, qwen, flux):
     """The editor on a host that has the files which the workflows name."""
     editor.js("() => app.refreshComboInNodes()")
     editor.page.wait_for_timeout(1000)
@@ -158,8 +159,8 @@ def refusals(comfy, prompt: dict) -> dict:
     return answer["node_errors"]
 
 
-@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
-def test_a_scene_workflow_has_nothing_red_and_the_host_takes_its_prompt(equipped, qwen, name):
+@pytest.mark.parametrize("name", MODEL_WORKFLOWS)
+def test_a_workflow_of_models_has_nothing_red_and_the_host_takes_its_prompt(equipped, qwen, name):
     equipped.problems.clear()
     equipped.load(browser.read(ROOT / "example_workflows" / f"{name}.json"))
     assert equipped.js("() => app.graph.nodes.filter(node => node.has_errors).map(node => node.title)") == []
@@ -172,23 +173,33 @@ def test_a_scene_workflow_has_nothing_red_and_the_host_takes_its_prompt(equipped
             assert node["inputs"]["preset"] in ("fast", "balanced", "quality") and first == 1
 
 
-@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
-def test_every_file_that_a_scene_workflow_chooses_can_be_downloaded_into_its_folder(qwen, name):
-    """The editor offers it when the name is a widget's value and properties.models has name, url and directory. A bypassed node is the user's."""
+@pytest.mark.parametrize("name", MODEL_WORKFLOWS)
+def test_every_file_that_a_workflow_of_models_chooses_can_be_downloaded_into_its_folder(qwen, flux, name):
+    """The editor offers it when the name is a widget's value and properties.models has name, url and directory. A bypassed node is the user's.
+
+    Where its page names the file otherwise, `likeness models download` brings it under its name.
+    """
+    renamed = {
+        (file.filename, f"https://huggingface.co/{file.source.repo_id}/resolve/{file.source.revision}/{file.source.path}")
+        for entry in CATALOGUE.values()
+        for file in entry.files
+        if isinstance(file.source, HubFile)
+    }
     chosen = 0
     for node in browser.read(ROOT / "example_workflows" / f"{name}.json")["nodes"]:
         files = {value for value in node.get("widgets_values") or () if isinstance(value, str) and value.endswith(".safetensors")}
         models = node["properties"].get("models", [])
         assert {model["name"] for model in models} == (set() if node["mode"] == BYPASSED else files), node["type"]
         for model in models:
-            assert re.fullmatch(rf"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/([\w.-]+/)*{re.escape(model['name'])}", model["url"])
-            assert (qwen.base / "models" / model["directory"] / model["name"]).is_file()
+            own = re.fullmatch(rf"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/([\w.-]+/)*{re.escape(model['name'])}", model["url"])
+            assert own or (model["name"], model["url"]) in renamed
+            assert model["name"] in qwen.get(f"/models/{model['directory']}")
             chosen += 1
     assert chosen >= 3
 
 
-@pytest.mark.parametrize("name", SCENE_WORKFLOWS)
-def test_no_two_nodes_of_a_scene_workflow_overlap(name):
+@pytest.mark.parametrize("name", MODEL_WORKFLOWS)
+def test_no_two_nodes_of_a_workflow_of_models_overlap(name):
     """By the sizes they are saved with, which leave room for the pictures of a run."""
     nodes = browser.read(ROOT / "example_workflows" / f"{name}.json")["nodes"]
     boxes = [(node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1]) for node in nodes]

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from tests.browser import editor as browser
 from tests.conftest import ROOT, comfyui_root
 from tests.host.comfy import Comfy
-from tests.tiny import qwen_models
+from tests.tiny import flux_models, qwen_models
 from tests.tiny.drawn_faces import MIRA, TOMAS, portrait
 
 
@@ -43,6 +43,7 @@ PICTURES = {
     "Qwen 2512 + ReActor": [portrait(MIRA)],
     "Qwen 2512 + ReActor (fast 4 steps)": [portrait(MIRA)],
     "Retake until match": [portrait(MIRA)],
+    "Flux IP-Adapter face": [portrait(MIRA)],
 }
 RUN_FIRST = ("Identity gate",)
 VIEW = {"width": 3000, "height": 1700}
@@ -95,6 +96,7 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # The files that the workflows name must be there, else their nodes are red.
         qwen_models.write_all(Path(folder) / "models")
+        flux_models.write_all(Path(folder) / "models")
         comfy = Comfy(comfyui_root(), ROOT, Path(folder), extra=(ROOT / "tests" / "tiny" / "qwen_host",))
         try:
             for name in names or PICTURES:

@@ -1,4 +1,4 @@
-"""Make the example workflows of the scene room in the real editor: `python -m tests.browser.workflows [NAME...]`.
+"""Make the example workflows of the rooms scene and flux in the real editor: `python -m tests.browser.workflows [NAME...]`.
 
 Needs a ComfyUI, Playwright and Chromium (CONTRIBUTING.md). Each graph is described here by names: nodes, their widgets and links, and which nodes
 stand together. The editor creates it, so that what it saves is what it loads: the order of widget values, sockets and links. The places come from
@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.browser import editor as browser
 from tests.conftest import ROOT, comfyui_root
 from tests.host.comfy import Comfy
+from tests.tiny import flux_models as flux_files
 from tests.tiny import qwen_models as files
 
 ALWAYS, BYPASSED = 0, 4
@@ -29,19 +30,26 @@ IMAGE, EDIT = "Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files", "Comfy-Or
 
 @dataclass(frozen=True)
 class File:
-    """A file of models/`folder`. size: as its page on Hugging Face shows it."""
+    """A file of models/`folder`. size: as its page on Hugging Face shows it; there: its name on that page, where it is another."""
 
     name: str
     folder: str
     where: str
     size: str
+    there: str = ""
 
     @property
     def url(self) -> str:
-        return f"{HUB}{self.where}/{self.name}"
+        return f"{HUB}{self.where}/{self.there or self.name}"
+
+    @property
+    def kind(self) -> str:
+        """What the host calls the folder: the editor looks it up by that."""
+        return self.folder.replace("/", "_")
 
 
-# Addresses as in ComfyUI's own templates image_qwen_image_edit_2511, _2509 and image_qwen_Image_2512; the angle LoRA's is its model card's.
+# Addresses as in ComfyUI's own templates image_qwen_image_edit_2511, _2509, image_qwen_Image_2512, flux_dev_full_text_to_image and
+# flux_redux_model_example; the angle LoRA's is its model card's, those of the IP-Adapter and its encoder are nodes/model_files/catalogue.py's.
 FILES = {
     file.name: file
     for file in (
@@ -53,6 +61,12 @@ FILES = {
         File(files.LIGHTNING_2511, "loras", "lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main", "850 MB"),
         File(files.LIGHTNING_2512, "loras", "lightx2v/Qwen-Image-2512-Lightning/resolve/main", "1.7 GB"),
         File(files.ANGLES_2511, "loras", "fal/Qwen-Image-Edit-2511-Multiple-Angles-LoRA/resolve/main", "295 MB"),
+        File(flux_files.DEV, "diffusion_models", "Comfy-Org/flux1-dev/resolve/main", "23.8 GB"),
+        File(flux_files.CLIP_L, "text_encoders", "comfyanonymous/flux_text_encoders/resolve/main", "246 MB"),
+        File(flux_files.T5, "text_encoders", "comfyanonymous/flux_text_encoders/resolve/main", "4.89 GB"),
+        File(flux_files.AE, "vae", "Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae", "335 MB"),
+        File(flux_files.XLABS_V2, "xlabs/ipadapters", "XLabs-AI/flux-ip-adapter-v2/resolve/main", "1.06 GB", "ip_adapter.safetensors"),
+        File(flux_files.CLIP_VISION, "clip_vision", "openai/clip-vit-large-patch14/resolve/main", "1.71 GB", "model.safetensors"),
     )
 }
 # What Face Swap itself shows where no swap model is. The editor draws a node red that names a model file which is not there, so the user chooses it.
@@ -126,16 +140,16 @@ class Graph:
         title = "Character LoRA (choose yours, then un-bypass)"
         return self.add("own", "LikenessLora", title, (WIDEST, 260), BYPASSED, model=unet["MODEL"], lora=OWN_LORA, strength=1.0, role="character", trigger="")
 
-    def picture(self, key: str, title: str) -> Node:
+    def picture(self, key: str, title: str, wide: int = 0) -> Node:
         """Every fresh ComfyUI has example.png in its input folder."""
-        return self.add(key, "LoadImage", title, (NARROW, 330), image="example.png")
+        return self.add(key, "LoadImage", title, (wide or NARROW, 330), image="example.png")
 
     def references(self, title: str = "", /, **inputs) -> Node:
         given = {"vae": self.nodes["vae"]["VAE"], "policy": "scene"} | inputs
         return self.add(f"references {title}", "LikenessCharacterReferences", title, (NARROW, 400), **given)
 
-    def identity(self, face: Node, title: str = "", name: str = "character") -> Node:
-        return self.add(f"identity {title}", "LikenessBuildIdentity", title, (NARROW, 330), images=face["IMAGE"], name=name)
+    def identity(self, face: Node, title: str = "", name: str = "character", recognizer: Link | None = None) -> Node:
+        return self.add(f"identity {title}", "LikenessBuildIdentity", title, (NARROW, 330), images=face["IMAGE"], recognizer=recognizer, name=name)
 
     def character(self, title: str = "Reference: the face", name: str = "", earlier: Link | None = None) -> tuple[Node, Node, Node]:
         """(picture, references, identity) of one person. earlier: references that are counted before these."""
@@ -214,6 +228,22 @@ files and was not measured.
 """
 
 
+IP_ADAPTER_FILES = """
+**Adapter and encoder**: a browser saves them as *ip_adapter* and *model*. These two commands bring them under the names above into the right folders:
+
+* `python ComfyUI/custom_nodes/ComfyUI-Likeness models download flux-ip-adapter-v2`
+* `python ComfyUI/custom_nodes/ComfyUI-Likeness models download clip-vit-large-patch14`
+"""
+
+FLUX_MEMORY = """**GPU memory.** ComfyUI keeps in system RAM what does not fit: a smaller GPU is slower, not shut out. What follows is reasoned from the sizes of the \
+files and was not measured.
+
+* 16 GB: *weight_dtype* fp8_e4m3fn in Load Diffusion Model, which halves the model to 12 GB
+* 24 GB: the file as it is, with a part of it in RAM; or fp8_e4m3fn, which fits
+* The adapter's file is read once and let go of: what stays is 3.7 MB for each picture.
+"""
+
+
 def read_me(name: str, what: str, steps: list[str], *more: str, recognizer: bool = True) -> str:
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
     rest = [*more, RECOGNIZER] if recognizer else more
@@ -223,7 +253,15 @@ def read_me(name: str, what: str, steps: list[str], *more: str, recognizer: bool
 def files_and_licences(names: list[str], recognizer: bool = True, reactor: bool = False) -> str:
     """Which files to get, what fits where, and the licences."""
     rows = "\n".join(f"* `{FILES[name].folder}`: [{name}]({FILES[name].url}), {FILES[name].size}" for name in names)
-    licences = ["Qwen-Image models, text encoder and VAE: Apache-2.0"]
+    flux = flux_files.DEV in names
+    if flux:
+        licences = [
+            "**FLUX.1 \\[dev\\] and XLabs' IP-Adapters: FLUX.1 \\[dev\\] Non-Commercial License**",
+            "Flux's text encoders and VAE: Apache-2.0",
+            "the CLIP encoder: MIT",
+        ]
+    else:
+        licences = ["Qwen-Image models, text encoder and VAE: Apache-2.0"]
     if {files.LIGHTNING_2511, files.LIGHTNING_2512} & set(names):
         licences.append("Lightning LoRA: Apache-2.0")
     if files.ANGLES_2511 in names:
@@ -233,12 +271,12 @@ def files_and_licences(names: list[str], recognizer: bool = True, reactor: bool 
         licences.append("dlib's face weights: CC0 1.0; AuraFace: Apache-2.0 with YuNet, MIT")
     if reactor:
         licences.append("**inswapper_128 and buffalo_l: non-commercial research only**, by InsightFace; GFPGAN: Apache-2.0; ComfyUI-ReActor: GPL-3.0")
-    own = "" if reactor else " A LoRA of your own has the licence of its maker."
+    own = "" if reactor or flux else " A LoRA of your own has the licence of its maker."
     return f"""**Files**, below `ComfyUI/models`. The editor offers to download those that are missing.
 
 {rows}
-{REACTOR_FILES if reactor else ""}
-{MEMORY.strip()}
+{REACTOR_FILES if reactor else IP_ADAPTER_FILES if flux else ""}
+{(FLUX_MEMORY if flux else MEMORY).strip()}
 
 **Licences**, as far as we know; the page of each file has the last word. {"; ".join(licences)}.{own} Use faces of people who agreed to it."""
 
@@ -657,6 +695,62 @@ def retake(graph: Graph, name: str):
     )
 
 
+@workflow("Flux IP-Adapter face")
+def flux_face(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Makes a picture from text with FLUX.1 \\[dev\\], which looks at a picture of your character while it samples, through XLabs' IP-Adapter v2. Identity Score then "
+        "measures the new face against that picture.",
+        [
+            f"Choose a **reference** in Load Image: one person, the face large and in the middle, since XLabs sees the middle square. {NO_FACE_YET}",
+            "Write the **prompt**: what the person does and where, and age, hair and build in a few words.",
+            "Press **Run**.",
+        ],
+        "**Too little of the character, or too much of the picture?** *weight* is mostly best from 0.6 to 0.9, and *end_percent* 0.6 leaves the details to the prompt. "
+        f"Further pictures go into the sockets that appear. {OPEN_HELP}",
+        "**What to expect of the score.** The adapter sees the whole picture through CLIP, which was not made to tell faces apart: expect hair, clothes and style before "
+        "the exact face. A score below *standard* is no fault of the graph. To keep only what passes, put Identity Gate in place of Identity Score; to get there, Take "
+        "Start and Retake until Match, or Face Swap.",
+        "**From x-flux-comfyui or ComfyUI-IPAdapter-Flux?** Their loader and apply nodes become the two here, *ip_scale* becomes *weight*, XlabsSampler becomes KSampler. "
+        "The help of Apply Flux IP-Adapter has the table.",
+        RECOGNIZER.replace("Character Identity takes", "Load Face Recognizer stands on"),
+        recognizer=False,
+    )
+    clip = graph.add("clip", "DualCLIPLoader", "", (WIDE, 0), clip_name1=flux_files.CLIP_L, clip_name2=flux_files.T5, type="flux", device="default")
+    said = "a portrait photograph of a woman in a sunlit kitchen, waist up, looking at the camera, natural light"
+    text = graph.add("text", "CLIPTextEncode", "Prompt", (NARROW, 160), clip=clip["CLIP"], text=said)
+    guidance = graph.add("guidance", "FluxGuidance", "", (NARROW, 0), conditioning=text["CONDITIONING"], guidance=3.5)
+    nothing = graph.add("nothing", "ConditioningZeroOut", "Negative (not used at cfg 1)", (NARROW, 0), conditioning=text["CONDITIONING"])
+    face = graph.picture("face", "Reference: the face", WIDE)
+    recognizer = graph.add("recognizer", "LikenessLoadRecognizer", "", (NARROW, 0), recognizer="auto", device="auto")
+    identity = graph.identity(face, recognizer=recognizer["recognizer"])
+    unet = graph.add("unet", "UNETLoader", "", (WIDE, 0), unet_name=flux_files.DEV, weight_dtype="default")
+    adapter = graph.add("adapter", "LikenessLoadFluxIPAdapter", "", (WIDE, 220), ipadapter=flux_files.XLABS_V2, clip_vision=flux_files.CLIP_VISION)
+    wires = {"model": unet["MODEL"], "flux_ipadapter": adapter["flux_ipadapter"], "images.image0": face["IMAGE"]}
+    apply = graph.add("apply", "LikenessApplyFluxIPAdapter", "", (WIDE, 480), **wires, weight=0.8)
+    latent = graph.add("latent", "EmptySD3LatentImage", "", (NARROW, 0), width=1024, height=1024, batch_size=1)
+    wires = {"model": apply["model"], "positive": guidance["CONDITIONING"], "negative": nothing["CONDITIONING"], "latent_image": latent["LATENT"]}
+    chosen = {"seed": 1, "steps": 25, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    sampler = graph.add("sampler", "KSampler", "", (NARROW, 0), **wires, **chosen)
+    vae = graph.add("vae", "VAELoader", "", (NARROW, 0), vae_name=flux_files.AE)
+    picture = graph.add("picture", "VAEDecode", "", (NARROW, 0), samples=sampler["LATENT"], vae=vae["VAE"])
+    score = graph.add("score", "LikenessIdentityScore", "", (NARROW, 460), image=picture["IMAGE"], identity=identity["identity"])
+    saved, plot = graph.save("Saved", picture["IMAGE"], "likeness/flux", 660), graph.show("Score and thresholds", score["plot"], 240)
+    names = [flux_files.DEV, flux_files.CLIP_L, flux_files.T5, flux_files.AE, flux_files.XLABS_V2, flux_files.CLIP_VISION]
+    return (
+        graph.notes(read, names),
+        Down(
+            (
+                Area("Prompt", ((clip,), (text,), (guidance, nothing))),
+                Area("Flux, looking at the character", ((unet, adapter), (apply,))),
+                Area("Character", ((face,), (recognizer, identity))),
+            )
+        ),
+        Area("Picture", ((latent, sampler, vae, picture),)),
+        Area("Is it the character?", ((saved, score, plot),)),
+    )
+
+
 # ---- building it in the editor ---------------------------------------------------------------------------------------
 
 # Creates the nodes with their widgets and links, and measures them; throws with the name that does not exist.
@@ -772,7 +866,7 @@ def made(editor: browser.Editor, graph: Graph, layout) -> dict:
         links = {name: [value.node, value.output] for name, value in node.inputs.items() if isinstance(value, Link)}
         widgets = {name: value for name, value in node.inputs.items() if not isinstance(value, Link)}
         nodes.append({"key": node.key, "type": node.type, "title": node.title, "size": node.size, "mode": node.mode, "links": links, "widgets": widgets})
-    offered = {file.name: {"name": file.name, "url": file.url, "directory": file.folder} for file in FILES.values()}
+    offered = {file.name: {"name": file.name, "url": file.url, "directory": file.kind} for file in FILES.values()}
     ids = dict(editor.js(CREATE, {"nodes": nodes, "files": offered}))
     editor.page.wait_for_timeout(500)
     heights = editor.js(NOTES, [ids[node.key] for node in graph.nodes.values() if node.type == "MarkdownNote"])
@@ -804,6 +898,7 @@ def tidy(workflow: dict) -> dict:
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files.write_all(Path(folder) / "models")
+        flux_files.write_all(Path(folder) / "models")
         comfy = Comfy(comfyui_root(), ROOT, Path(folder), extra=(TINY_HOST,))
         try:
             for name in names or WORKFLOWS:

@@ -65,7 +65,7 @@ def test_the_loaders_list_every_file(qwen):
 
 
 def test_the_whole_set_is_small(qwen):
-    assert sum(file.stat().st_size for file in (qwen.base / "models").rglob("*.safetensors")) < 120e6
+    assert sum(path.stat().st_size for path in files.write_all(qwen.base / "models")) < 120e6
 
 
 def test_writing_again_leaves_the_files_alone(tmp_path):
@@ -166,7 +166,7 @@ def test_counts_tell_what_one_graph_does(qwen, edit):
     loads, read, runs = told.pop("loads"), told.pop("files"), told.pop("runs")
     assert runs == []
     # Two texts with two pictures each, two references resized for the VAE; prompt and negative differ in length and so take a pass each.
-    assert told == {"vae_encode": 2, "vae_decode": 1, "text_encode": 2, "sample": 1, "model_forward": 6, "model_rows": 6, "upscale": 6}
+    assert told == {"vae_encode": 2, "vae_decode": 1, "text_encode": 2, "vision_encode": 0, "sample": 1, "model_forward": 6, "model_rows": 6, "upscale": 6}
     assert sorted(switches(loads)) == ["QwenImage", "QwenImageTEModel_", "WanVAE", "WanVAE"] and switches(loads)[-2:] == ["QwenImage", "WanVAE"]
     assert sorted(read) == sorted([files.EDIT_2511, files.TEXT_ENCODER, files.VAE, files.STYLE_LORA])
     qwen.post("/test_counts/reset", {})
@@ -197,9 +197,9 @@ def test_sampling_can_be_slowed_down(qwen, edit):
         edit(seed=seed, steps=4, cfg=1.0)
         return time.monotonic() - started
 
-    fast = seconds(201)
     qwen.post("/test_faults", {"slow": 0.5})
     try:
-        assert seconds(202) > fast + 1.0
+        # Four steps, however fast or slow the machine is.
+        assert seconds(202) >= 2.0
     finally:
         qwen.post("/test_faults", {})

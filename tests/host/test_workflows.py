@@ -1,4 +1,4 @@
-"""The example workflows of the scene room, run from end to end in a real ComfyUI on tiny files, in little pictures and few steps."""
+"""The example workflows of the rooms scene and flux, run from end to end in a real ComfyUI on tiny files, in little pictures and few steps."""
 
 import json
 
@@ -22,6 +22,7 @@ FOLDER = ROOT / "example_workflows"
 BYPASSED, ALWAYS = 4, 0
 FOUR_STEPS = {"preset": "fast"}
 TWO_STEPS = {name: value for name, value in SCENE.items() if name.startswith("preset")} | {"preset.steps": 2, "preset.cfg": 1.0}
+QUICK = {"EmptySD3LatentImage": {"width": 128, "height": 128}, "KSampler": {"steps": 2}}
 ANY_PICTURE = {"strictness": "custom", "threshold": -1.0, "no_face": "pass"}
 
 
@@ -73,7 +74,7 @@ def little(node: dict) -> dict:
     if node["class_type"] == "LikenessCharacterReferences" and node["inputs"]["policy"] == "scene":
         return {"policy": "custom megapixels", "megapixels": 0.1}
     if node["class_type"] != "LikenessQwenScene":
-        return {}
+        return QUICK.get(node["class_type"], {})
     return TWO_STEPS | {"megapixels": 0.1, "max_takes": 1}
 
 
@@ -177,6 +178,16 @@ def test_a_picture_is_taken_again_with_the_next_seed_and_the_best_is_saved(run):
     assert told["verdict"] == "best of 2" and told["notes"] == []
     assert [take["seed"] for take in told["takes"]] == [1, 2]
     assert ran.count("Saved: the match, or the best") == 1
+
+
+def test_flux_looks_at_the_reference_and_the_new_face_is_measured(flux, run):
+    ran = run("Flux IP-Adapter face")
+    (made,) = ran.pictures("Saved")
+    assert made.shape == (128, 128, 3) and ran.count("Score and thresholds") == 1
+    (said,) = (ran.run.texts(name)[0] for name, node in ran.prompt.items() if node["class_type"] == "LikenessApplyFluxIPAdapter")
+    assert said.startswith("XLabs, 16 tokens; 1 picture; weight 0.8 from 0 to 1")
+    (alone,) = run("Flux IP-Adapter face", LikenessApplyFluxIPAdapter={"weight": 0.0}).pictures("Saved")
+    assert (made != alone).any()
 
 
 # --- the face swap: what is made is replaced by a painted face, because the host with ReActor has no Qwen files ---

@@ -1,20 +1,26 @@
-"""A custom-node pack for the test host alone: it lets ComfyUI load the files of tests/tiny/qwen_models.py, counts what the host does, and breaks it on request.
+"""A custom-node pack for the test host alone: it lets ComfyUI load the files of qwen_models.py and flux_models.py in tests/tiny, counts what the host does, and breaks it on request.
 
-TestDigest tells pictures apart to the last bit, TestBySeed and TestCounted stand for what makes pictures. Files of the real sizes go through as they would without it.
+TestDigest tells pictures apart to the last bit, TestVision shows what an image encoder made of one, TestBySeed and TestCounted stand for what makes
+pictures, TestForeignReplace for another pack's patch of Flux. Files of the real sizes go through as they would without it.
 
-    GET  /test_counts         {"vae_encode": 0, "vae_decode": 0, "text_encode": 0, "sample": 0, "model_forward": 0, "model_rows": 0, "upscale": 0,
-                               "loads": [class names in the order asked for], "files": [names of weight files in the order read],
+    GET  /test_counts         {"vae_encode": 0, "vae_decode": 0, "text_encode": 0, "vision_encode": 0, "sample": 0, "model_forward": 0, "model_rows": 0,
+                               "upscale": 0, "loads": [class names in the order asked for], "files": [names of weight files in the order read],
                                "runs": [seeds of TestBySeed and names of TestCounted in the order run]}
     POST /test_counts/reset   all of them to nothing
+    GET  /test_alive          {"vision_encoders": how many of them are in memory}
     POST /test_faults         {"oom_at_sample": 2, "slow": 0.5}: the second sampling from now runs out of memory at its first step, once;
                               every forward pass of a diffusion model takes half a second longer. What is left out is off.
 """
 
 import functools
 import hashlib
+import json
 import os
 import time
+import weakref
 
+import comfy.clip_vision
+import comfy.ldm.modules.diffusionmodules.model
 import comfy.model_base
 import comfy.model_detection
 import comfy.model_management
@@ -39,6 +45,19 @@ class TestDigest:
     def digest(self, images):
         frames = [frame for batch in images for frame in batch.float().cpu()]
         return {"ui": {"text": [f"{tuple(frame.shape)} {hashlib.sha256(frame.contiguous().numpy()).hexdigest()}" for frame in frames]}}
+
+
+class TestVision:
+    """The embedding of each picture, the mean over its tokens where there is one for each, as a text of numbers."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "tell", "test", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"vision": ("CLIP_VISION_OUTPUT",)}}
+
+    def tell(self, vision):
+        return {"ui": {"text": [json.dumps(embedding.reshape(-1, embedding.shape[-1]).mean(0).tolist()) for embedding in vision.image_embeds]}}
 
 
 class TestBySeed:
@@ -75,7 +94,27 @@ class TestCounted:
         return (image,)
 
 
-NODE_CLASS_MAPPINGS = {"TestDigest": TestDigest, "TestBySeed": TestBySeed, "TestCounted": TestCounted}
+class TestForeignReplace:
+    """Replaces the first `blocks` double blocks of Flux by themselves, with an image stream 1 % stronger."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "replace", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "blocks": ("INT", {"default": 2, "min": 0, "max": 19})}}
+
+    def replace(self, model, blocks):
+        def stronger(args, extra):
+            out = extra["original_block"](args)
+            return out | {"img": out["img"] * 1.01}
+
+        patched = model.clone()
+        for block in range(blocks):
+            patched.set_model_patch_replace(stronger, "dit", "double_block", block)
+        return (patched,)
+
+
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (TestDigest, TestVision, TestBySeed, TestCounted, TestForeignReplace)}
 HEAD = 128
 
 # ---- sizes, from the files -------------------------------------------------------------------------------------------
@@ -107,6 +146,12 @@ def text_config(weights) -> dict:
         config = {"vocab_size": vocabulary, "hidden_size": wide, "intermediate_size": layer["mlp.gate"], "num_hidden_layers": count(weights, "model.layers.")}
         config |= {"num_attention_heads": layer["self_attn.q"] // HEAD, "num_key_value_heads": layer["self_attn.k"] // HEAD}
         return {"qwen25_7b_model_config": config}
+    bias = weights.get("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+    if bias is not None and weights["shared.weight"].shape[1] < 768:
+        (vocabulary, wide), layer = weights["shared.weight"].shape, "encoder.block.0.layer"
+        inner, feed = (weights[f"{layer}.{name}.weight"].shape[0] for name in ("0.SelfAttention.q", "1.DenseReluDense.wi_0"))
+        config = {"vocab_size": vocabulary, "d_model": wide, "d_ff": feed, "d_kv": inner // bias.shape[1], "num_heads": bias.shape[1]}
+        return {"t5xxl_model_config": config | {"num_layers": count(weights, "encoder.block.")}}
     narrow = weights.get("text_model.encoder.layers.0.mlp.fc1.weight")
     if narrow is not None and narrow.shape[1] < 768:
         config = {"hidden_size": narrow.shape[1], "intermediate_size": narrow.shape[0], "num_attention_heads": 2}
@@ -121,7 +166,7 @@ def count(weights, prefix) -> int:
 
 def sized_text_encoder(load):
     def load_text_encoder_state_dicts(state_dicts=[], *args, model_options={}, **kwargs):  # noqa: B006 (the host's signature)
-        extra = text_config(state_dicts[0]) if len(state_dicts) == 1 else {}
+        extra = {name: config for weights in state_dicts for name, config in text_config(weights).items()}
         if "qwen25_7b_model_config" not in extra:
             return load(state_dicts, *args, model_options=model_options | extra, **kwargs)
         weights, tower = state_dicts[0], comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
@@ -136,8 +181,50 @@ def sized_text_encoder(load):
     return load_text_encoder_state_dicts
 
 
+def sized_vision(load):
+    def load_clipvision_from_sd(sd, *args, **kwargs):
+        layer, model = "vision_model.encoder.layers.0", comfy.clip_vision.ClipVisionModel
+        if f"{layer}.mlp.fc1.weight" not in sd or sd[f"{layer}.mlp.fc1.weight"].shape[1] >= 768:
+            return load(sd, *args, **kwargs)
+        feed, wide = sd[f"{layer}.mlp.fc1.weight"].shape
+        sizes = {"hidden_size": wide, "intermediate_size": feed, "num_hidden_layers": count(sd, "vision_model.encoder.layers.")}
+        if "visual_projection.weight" in sd:
+            sizes["projection_dim"] = sd["visual_projection.weight"].shape[0]
+
+        def narrow(path):
+            if "vision_model.embeddings.class_embedding" not in sd:  # the host tells SigLIP by its width
+                path = os.path.join(os.path.dirname(path), "clip_vision_siglip_384.json")
+            with open(path) as file:
+                return model(json.load(file) | sizes)
+
+        comfy.clip_vision.ClipVisionModel = narrow
+        try:
+            return load(sd, *args, **kwargs)
+        finally:
+            comfy.clip_vision.ClipVisionModel = model
+
+    return load_clipvision_from_sd
+
+
+def sized_vae(initialise):
+    def __init__(self, sd=None, *args, **kwargs):
+        first, parts = (sd or {}).get("encoder.conv_in.weight"), comfy.ldm.modules.diffusionmodules.model
+        if first is None or first.shape[0] == 128:
+            return initialise(self, sd, *args, **kwargs)
+        encoder = parts.Encoder  # the host reads the decoder's width from the file, but not this one's
+        parts.Encoder = lambda **given: encoder(**given | {"ch": first.shape[0]})
+        try:
+            return initialise(self, sd, *args, **kwargs)
+        finally:
+            parts.Encoder = encoder
+
+    return __init__
+
+
 around(comfy.model_detection, "detect_unet_config", sized_unet)
 around(comfy.sd, "load_text_encoder_state_dicts", sized_text_encoder)
+around(comfy.clip_vision, "load_clipvision_from_sd", sized_vision)
+around(comfy.sd.VAE, "__init__", sized_vae)
 
 # ---- counting and breaking -------------------------------------------------------------------------------------------
 
@@ -146,7 +233,7 @@ FAULTS = {}
 
 
 def reset() -> None:
-    numbers = ("vae_encode", "vae_decode", "text_encode", "sample", "model_forward", "model_rows", "upscale")
+    numbers = ("vae_encode", "vae_decode", "text_encode", "vision_encode", "sample", "model_forward", "model_rows", "upscale")
     COUNTS.update(dict.fromkeys(numbers, 0), loads=[], files=[], runs=[])
 
 
@@ -184,6 +271,17 @@ def counted_forward(original):
     return apply_model
 
 
+ENCODERS = weakref.WeakSet()
+
+
+def known_encoder(original):
+    def create(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        ENCODERS.add(self)
+
+    return create
+
+
 def told_loads(original):
     def load_models_gpu(models, *args, **kwargs):
         COUNTS["loads"] += [type(patcher.model).__name__ for patcher in models]
@@ -204,6 +302,8 @@ reset()
 around(comfy.sd.VAE, "encode", counted("vae_encode"))
 around(comfy.sd.VAE, "decode", counted("vae_decode"))
 around(comfy.sd.CLIP, "encode_from_tokens", counted("text_encode"))
+around(comfy.clip_vision.ClipVisionModel, "encode_image", counted("vision_encode"))
+around(comfy.clip_vision.ClipVisionModel, "__init__", known_encoder)
 around(comfy.utils, "common_upscale", counted("upscale"))
 around(comfy.samplers.CFGGuider, "sample", counted_sampling)
 around(comfy.model_base.BaseModel, "apply_model", counted_forward)
@@ -214,6 +314,11 @@ around(comfy.utils, "load_torch_file", told_files)
 @PromptServer.instance.routes.get("/test_counts")
 async def get_counts(request):
     return web.json_response(COUNTS)
+
+
+@PromptServer.instance.routes.get("/test_alive")
+async def get_alive(request):
+    return web.json_response({"vision_encoders": len(ENCODERS)})
 
 
 @PromptServer.instance.routes.post("/test_counts/reset")
