@@ -6,6 +6,8 @@ from . import host
 from .flux import nodes as flux
 from .identity import nodes as identity
 from .identity import swap_nodes, take_nodes
+from .lora_dataset import export_nodes
+from .lora_dataset import nodes as lora_dataset
 from .scene import nodes as scene
 
 
@@ -35,4 +37,10 @@ class LikenessExtension(ComfyExtension):
             scene.LikenessLora,
             flux.LikenessLoadFluxIPAdapter,
             flux.LikenessApplyFluxIPAdapter,
+            lora_dataset.LikenessDatasetFromFolder,
+            lora_dataset.LikenessDatasetAdd,
+            lora_dataset.LikenessFaceCrop,
+            lora_dataset.LikenessCaptions,
+            export_nodes.LikenessDatasetAudit,
+            export_nodes.LikenessDatasetExport,
         ]

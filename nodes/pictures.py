@@ -3,8 +3,10 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +80,17 @@ def to_floats(levels: np.ndarray, out: np.ndarray) -> None:
 
 def read_picture(path: Path) -> Picture:
     """The picture in a file, upright (EXIF), first frame, alpha dropped (all as the host's Load Image reads it). Raises PictureError naming the file and the fault."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        return Picture(np.asarray(in_eight_bits(image).convert("RGB")))
+
+
+@contextmanager
+def opened(path: Path, decode: bool = True) -> Iterator[Any]:
+    """A Pillow image of a file, for the block; whatever goes wrong in it is PictureError naming the file and the fault. decode: False reads the header only."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         if path.stat().st_size == 0:
@@ -87,12 +99,9 @@ def read_picture(path: Path) -> Picture:
             # Pillow warns from 89 and refuses from 179 megapixels; what it still reads is read.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                image.load()
-                image = ImageOps.exif_transpose(image)
-                if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-                    # Pillow's own conversion of 16-bit grey clips at 255 instead of scaling.
-                    image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-                return Picture(np.asarray(image.convert("RGB")))
+                if decode:
+                    image.load()
+                yield image
     except FileNotFoundError:
         raise PictureError(f"{path} does not exist.") from None
     except PermissionError:
@@ -110,6 +119,15 @@ def read_picture(path: Path) -> Picture:
         raise PictureError(f"{path} is damaged or cut off ({str(error).rstrip('.')}).") from None
 
 
+def in_eight_bits(image: Any) -> Any:
+    """A Pillow image of 16-bit grey scaled to 8 bits, any other as it is: Pillow's own conversion clips at 255."""
+    if image.mode not in ("I;16", "I;16B", "I;16L", "I"):
+        return image
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+
+
 def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
     """The named files, and below the named folders every picture file by name, sorted folder by folder.
 
@@ -123,21 +141,24 @@ def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
             raise PictureError(f"{path} cannot be read ({error.strerror}).") from None
         if not exists:
             raise PictureError(f"{path} does not exist.")
-        yield from _pictures_below(path) if is_folder else (path,)
+        if is_folder:
+            yield from (file for file in files_below(path) if file.suffix.lower() in PICTURE_SUFFIXES)
+        else:
+            yield path
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, recursive: bool = True) -> Iterator[Path]:
+    """Every file in a folder, sorted, folder by folder. Hidden ones are passed over, links to folders not followed. Raises PictureError for a folder that cannot be listed."""
     try:
         # A folder that may be listed but not entered refuses only the second question.
         entries = [(entry, entry.is_dir()) for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     except OSError as error:
         raise PictureError(f"The folder {folder} cannot be read ({error.strerror}).") from None
     for entry, is_folder in entries:
-        if is_folder:
-            if not entry.is_symlink():
-                yield from _pictures_below(entry)
-        elif entry.suffix.lower() in PICTURE_SUFFIXES:
+        if not is_folder:
             yield entry
+        elif recursive and not entry.is_symlink():
+            yield from files_below(entry)
 
 
 def small_copy(pixels: np.ndarray, longest: int) -> np.ndarray:

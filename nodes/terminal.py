@@ -5,34 +5,27 @@ Exit status: 0 all passed, 1 something did not pass, 2 wrong use or unreadable i
 
 import argparse
 import json
-import math
 import os
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
-from . import model_files
+from . import model_files, terminal_curate
+from . import terminal_who as who
 from .errors import InputError, LikenessError, PictureError
 from .files import write_new
 from .identity import scoring
-from .identity.identity import COMBINE, Identity, build_identity, load_identity
-from .identity.recognizers import DEVICES, Recognizer, names, open_recognizer
+from .identity.identity import Identity, build_identity
 from .installation import COMMERCIAL_VARIABLE, pip_command, switched_on
 from .pictures import Picture, find_pictures, read_picture
 
 OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
 
-# Pictures measured together: enough for full batches, few enough that 8000x6000 pictures fit.
-CHUNK_PICTURES = 16
 CHUNK_BYTES = 256 << 20
 LONGEST_STEM = 200
-
-NAMED_STRICTNESS = tuple(name for name in scoring.STRICTNESS if name != "custom")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except LikenessError as error:
-        print(f"likeness: {_one_line(error)}", file=sys.stderr)
+        print(f"likeness: {who.one_line(error)}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
         # The reader (head, less) went away; nothing is left to say, and Python must not complain about it at exit.
@@ -70,48 +63,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(run=_score)
     score.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="pictures, or folders of pictures (searched with their sub-folders)")
-    score.add_argument(
-        "--reference",
-        nargs="+",
-        action="extend",
-        type=Path,
-        metavar="PATH",
-        help="pictures of the character, or folders of them; everything up to the next option is one",
-    )
-    score.add_argument("--identity", type=Path, metavar="FILE", help="an identity that Save Identity wrote, instead of --reference")
     score.add_argument("--demo", action="store_true", help="show the idea on photographs inside the installed packages")
-    score.add_argument(
-        "--recognizer", default="auto", metavar="NAME", help="auto, dlib, auraface, buffalo_l, antelopev2 or a pack's folder name (default auto)"
-    )
-    score.add_argument("--device", default="auto", choices=DEVICES, help="where ArcFace runs (default auto: the CPU)")
-    score.add_argument(
-        "--strictness", default="standard", metavar="NAME|NUMBER", help="loose, standard, strict, or the lowest score that passes (default standard)"
-    )
     score.add_argument("--face", default="best match", choices=scoring.FACE_CHOICES, help="which face counts in a picture of several (default best match)")
-    score.add_argument("--combine", default="mean", choices=COMBINE, help="how several references make one score (default mean)")
-    score.add_argument("--name", help="the character's name in overlays and report")
     score.add_argument("--json", metavar="FILE|-", help="write the report there, or to standard output; an existing file is refused")
     score.add_argument("--overlay", type=Path, metavar="DIR", help="write copies with boxes, scores and reasons there; nothing is overwritten")
-    score.add_argument(
-        "--commercial-only", action="store_true", help=f"refuse recognizers whose licence forbids commercial use (as {COMMERCIAL_VARIABLE}=1 does)"
-    )
-    _models_dir_option(score)
+    who.add_options(score)
+
+    terminal_curate.add_command(commands)
 
     models = commands.add_parser("models", help="list or download model files")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="what there is, how large, under which licence, and what is on disk")
     listing.set_defaults(run=_models_list)
     listing.add_argument("--json", action="store_true", help="as JSON")
-    _models_dir_option(listing)
+    who.add_models_dir(listing)
     download = actions.add_parser("download", help="download one model; what is there is left alone, what was cut off goes on")
     download.set_defaults(run=_models_download)
     download.add_argument("name", metavar="NAME", help="as in `likeness models list`")
-    _models_dir_option(download)
+    who.add_models_dir(download)
     return parser
-
-
-def _models_dir_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models-dir", metavar="DIR", help="ComfyUI's models folder (default: COMFYUI_ROOT/models, else the ComfyUI around the pack)")
 
 
 def _score(options) -> int:
@@ -122,14 +92,13 @@ def _score(options) -> int:
     if not options.paths:
         taken = f" (all {len(options.reference)} paths after --reference were taken as references)" if len(options.reference or ()) > 1 else ""
         raise InputError(f"No picture to measure{taken}: name files or folders before the options, or try `likeness score --demo`.")
-    if bool(options.reference) == bool(options.identity):
-        raise InputError("Name the character by either --reference PICTURE... or --identity FILE.")
+    who.check_named(options)
     if options.json not in (None, "-") and Path(options.json).exists():
         raise InputError(f"{options.json} exists already and is not overwritten; choose another name for --json.")
-    identity = _identity(options)
+    identity = who.identity_of(options)
     for warning in identity.warnings:
         print(f"likeness: {warning}", file=sys.stderr)
-    rules = _rules(options, identity)
+    rules = who.rules_of(options, identity, options.face)
     # A file that is named twice is one picture.
     files = list({file.resolve(): file for file in find_pictures(options.paths) if not _is_earlier_overlay(file, options)}.values())
     if not files:
@@ -145,7 +114,7 @@ def _score(options) -> int:
             write.picture(entry)
             score = "     " if entry["score"] is None else f"{entry['score']:5.2f}"
             why = "" if entry["verdict"] == scoring.PASS else f"  {entry['reason']}"
-            step(_one_line(f"{entry['verdict']:<{width}} {score}  {entry['path']}{why}"), table)
+            step(who.one_line(f"{entry['verdict']:<{width}} {score}  {entry['path']}{why}"), table)
         write.end(scoring.report([], [identity], rules, rate))
     print(_summary(counts, rate, identity, rules), file=table)
     for what, where in (("Report", options.json if options.json != "-" else None), ("Overlays", options.overlay)):
@@ -163,50 +132,6 @@ def _is_earlier_overlay(file: Path, options) -> bool:
     folder = options.overlay.resolve()
     below = any(folder != path.resolve() and folder.is_relative_to(path.resolve()) for path in options.paths)
     return below and file.resolve().is_relative_to(folder)
-
-
-def _identity(options) -> Identity:
-    recognizer_of = _opener(options)
-    if options.identity:
-        given = None if options.recognizer == "auto" else recognizer_of(options.recognizer)
-        identity = load_identity(options.identity, recognizer_of, given)
-        if options.name:
-            identity = replace(identity, name=options.name)
-    else:
-        paths = list(find_pictures(options.reference))
-        if not paths:
-            raise InputError(f"There is no picture in {', '.join(map(str, options.reference))}.")
-        references = [read_picture(path) for path in paths]
-        identity = build_identity(
-            references, recognizer_of(options.recognizer), options.name or "character", options.combine, labels=[str(path) for path in paths]
-        )
-    identity.recognizer.remembered = CHUNK_PICTURES
-    return identity
-
-
-def _opener(options):
-    models_dir = model_files.find_models_dir(options.models_dir) if options.models_dir else model_files.find_models_dir_or_none()
-    commercial_only = options.commercial_only or switched_on(COMMERCIAL_VARIABLE)
-
-    def recognizer_of(name: str) -> Recognizer:
-        known = names(models_dir, commercial_only)
-        if name not in known and models_dir is None:
-            raise InputError(f"'{name}' is not a recognizer; there are {', '.join(known)}, and more with --models-dir.")
-        return open_recognizer(name, models_dir, options.device, commercial_only)
-
-    return recognizer_of
-
-
-def _rules(options, identity: Identity) -> scoring.Rules:
-    if options.strictness in NAMED_STRICTNESS:
-        return scoring.Rules(scoring.threshold_of(identity, options.strictness, 0.0), options.strictness, options.face)
-    try:
-        threshold = float(options.strictness)
-    except ValueError:
-        threshold = math.nan
-    if not -1 <= threshold <= 1:
-        raise InputError(f"'{options.strictness}' is not a strictness; choose {', '.join(NAMED_STRICTNESS)}, or a likeness score from -1 to 1.")
-    return scoring.Rules(threshold, "custom", options.face)
 
 
 def _entries(files: list[Path], options, identity: Identity, rules: scoring.Rules) -> Iterator[tuple[dict, scoring.MatchRate]]:
@@ -234,16 +159,11 @@ def _chunks(files: Iterable[Path]) -> Iterator[list[tuple[Path, Picture | Likene
             picture = error
         chunk.append((path, picture))
         size += picture.pixels.nbytes if isinstance(picture, Picture) else 0
-        if len(chunk) == CHUNK_PICTURES or size > CHUNK_BYTES:
+        if len(chunk) == who.CHUNK_PICTURES or size > CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _one_line(text: object) -> str:
-    """Text with control characters, line breaks and lone surrogates as escapes: a file name may have them, and they would break or steer a terminal."""
-    return "".join(letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in str(text))
 
 
 def _unreadable(path: Path, error: LikenessError) -> dict:
@@ -340,11 +260,11 @@ def _summary(counts: Counter, rate: scoring.MatchRate, identity: Identity, rules
 def _demo(options) -> int:
     from .demo import demonstration
 
-    recognizer = _opener(options)(options.recognizer)
+    recognizer = who.opener(options)(options.recognizer)
     info = recognizer.info
     reference, pictures = demonstration(recognizer)
     identity = build_identity([reference], recognizer, "she")
-    rules = _rules(options, identity)
+    rules = who.rules_of(options, identity, options.face)
     measured = scoring.measure(list(pictures.values()), [identity], rules.face)
     judgements = scoring.judge(measured, [identity], rules)
     print(f"One reference: the woman on the left of a group photograph. Recognizer: {info.name} ({info.detector.name}, {info.embedder.name}; {info.licence}).")

@@ -87,7 +87,7 @@ def test_the_colours_are_all_different_and_the_text_on_each_can_be_read():
     shades = [*drawing.COLOURS.values(), drawing.STRANGER]
     assert len(set(shades)) == len(shades)
     for shade in shades:
-        high, low = sorted((luminance(shade), luminance(drawing._on(shade))), reverse=True)
+        high, low = sorted((luminance(shade), luminance(drawing.text_on(shade))), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 4.5  # WCAG 2.2, contrast (minimum)
 
 
@@ -144,9 +144,9 @@ def test_the_score_after_a_very_long_name_stays_in_the_picture():
 def test_a_name_beyond_ascii_is_not_drawn_as_empty_boxes(name):
     import unicodedata
 
-    if drawing._font(20, wide=True).getname() == drawing._font(20).getname():
+    if drawing.font_of(20, wide=True).getname() == drawing.font_of(20).getname():
         pytest.skip("this system has none of the wide fonts")
-    font = drawing._font_for(name, 20)
+    font = drawing.font_for(name, 20)
     missing = bytes(font.getmask("\U0010fffe"))
     assert all(bytes(font.getmask(letter)) != missing for letter in unicodedata.normalize("NFC", name))
 

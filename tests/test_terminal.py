@@ -192,12 +192,12 @@ def test_the_face_that_counts_can_be_chosen(run, put, group, people, tmp_path):
 
 
 def test_more_pictures_than_are_measured_together_come_in_order_and_are_forgotten(run, put, her, tmp_path, dlib_recognizer):
-    for i in range(2 * terminal.CHUNK_PICTURES + 3):
+    for i in range(2 * terminal.who.CHUNK_PICTURES + 3):
         put(f"pictures/{i:03}.png", Picture(np.full((20, 20 + i, 3), i, np.uint8)))
     status, _, _ = run("score", tmp_path / "pictures", "--reference", her, "--json", tmp_path / "a.json")
     names = [Path(entry["path"]).name for entry in read(tmp_path / "a.json")["pictures"]]
-    assert status == 1 and names == [f"{i:03}.png" for i in range(2 * terminal.CHUNK_PICTURES + 3)]
-    assert len(dlib_recognizer._memory) <= terminal.CHUNK_PICTURES
+    assert status == 1 and names == [f"{i:03}.png" for i in range(2 * terminal.who.CHUNK_PICTURES + 3)]
+    assert len(dlib_recognizer._memory) <= terminal.who.CHUNK_PICTURES
 
 
 # --- the report ---

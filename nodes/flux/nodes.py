@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..errors import InputError, LikenessError, MissingModelError
-from ..host import file_state
+from ..host import LiveNode, file_state
 from ..model_files import entry
 from . import image_prompt, injection
 from .checkpoint import EXTENSIONS, INSTANTX, check_encoder, read_adapter, read_encoder
@@ -78,6 +78,7 @@ class LikenessLoadFluxIPAdapter(io.ComfyNode):
             category=CATEGORY,
             description="Names a Flux IP-Adapter of XLabs (v1, v2) or InstantX and the vision encoder that it was trained with. Nothing is loaded until it is applied.",
             search_aliases=[*ALIASES, "IPAdapterFluxLoader", "LoadFluxIPAdapter"],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
                 io.Combo.Input(
                     "ipadapter",
@@ -127,6 +128,7 @@ class LikenessLoadFluxIPAdapter(io.ComfyNode):
         check_encoder(adapter, encoder)
         family = adapter.family
         said = f"{adapter.title}, {adapter.blocks} blocks; encoder {encoder.kind}\nown weight {family.weight:g}: {family.source}"
+        LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt).tell(said)
         return io.NodeOutput(FluxIPAdapter(adapter, encoder, clip_vision_model), family.weight, ui=ui.PreviewText(said))
 
 
@@ -139,6 +141,7 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
             category=CATEGORY,
             description="Lets FLUX.1 look at pictures while it samples, with any sampler. Chain several for several adapters; bypass one to switch it off.",
             search_aliases=[*ALIASES, "ApplyIPAdapterFlux", "ApplyFluxIPAdapter", "ApplyAdvancedFluxIPAdapter"],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
                 io.Model.Input("model", tooltip="A FLUX.1 model: Dev, Schnell, Krea, Kontext or Fill, with or without LoRAs, before or after them."),
                 FluxIPAdapterType.Input("flux_ipadapter", tooltip="From Load Flux IP-Adapter."),
@@ -274,8 +277,9 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         unused = [] if negative_image is None or negative == image_prompt.PICTURE else [f"negative_image is not used, since negative is `{negative}`."]
         if normalize_values and not normalize:
             unused.append(f"normalize_values is not used: it is for InstantX, and this is {adapter.family.name}.")
-        said = [f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB", *unused]
-        return io.NodeOutput(injection.with_image_prompt(model, put_in), ui=ui.PreviewText("\n".join(said)))
+        said = "\n".join([f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB", *unused])
+        LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt).tell(said)
+        return io.NodeOutput(injection.with_image_prompt(model, put_in), ui=ui.PreviewText(said))
 
 
 def _mask(mask: torch.Tensor) -> torch.Tensor:

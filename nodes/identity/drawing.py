@@ -27,7 +27,7 @@ WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "msyh.ttc", "Pi
 
 
 @lru_cache(maxsize=32)
-def _font(size: int, wide: bool = False):
+def font_of(size: int, wide: bool = False):
     if wide:
         for name in WIDE_FONTS:
             try:
@@ -37,8 +37,8 @@ def _font(size: int, wide: bool = False):
     return ImageFont.load_default(size)
 
 
-def _font_for(text: str, size: int):
-    return _font(size, not text.isascii())
+def font_for(text: str, size: int):
+    return font_of(size, not text.isascii())
 
 
 def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Identity], number: int | None = None) -> np.ndarray:
@@ -61,7 +61,7 @@ def overlay(pixels: np.ndarray, judgement: Judgement, identities: Sequence[Ident
             shown = "stranger" if said else f"{judgement.measured.scores[i].max():.2f}"
         else:
             name = identities[person].name
-            name = _shortened(draw, name, _font_for(name, size), NAME_SHARE * image.width)
+            name = shortened(draw, name, font_for(name, size), NAME_SHARE * image.width)
             shown = f"{name}{'' if said == PASS else '?'} {judgement.measured.scores[i, person]:.2f}"
         _label(draw, (face.box[0], face.box[1]), shown, shade, size, image.size)
     told = judgement.reason if judgement.reason.startswith(judgement.verdict) else f"{judgement.verdict.upper()}  {judgement.reason}"
@@ -75,10 +75,10 @@ def badge(pixels: np.ndarray, judgement: Judgement, number: int) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     size = max(SMALLEST_LABEL, min(image.size) // 8)
     score = "" if judgement.score is None else f" {judgement.score:.2f}"
-    text, font = f"{number}  {judgement.verdict.upper()}{score}", _font(size)
+    text, font = f"{number}  {judgement.verdict.upper()}{score}", font_of(size)
     colour = COLOURS[judgement.verdict]
     draw.rectangle((0, 0, image.width, size * 1.3), fill=colour)
-    draw.text((size / 4, size * 0.65), _shortened(draw, text, font, image.width - size / 2), font=font, fill=_on(colour), anchor="lm")
+    draw.text((size / 4, size * 0.65), shortened(draw, text, font, image.width - size / 2), font=font, fill=text_on(colour), anchor="lm")
     return np.asarray(image)
 
 
@@ -99,21 +99,21 @@ def masked(pixels: np.ndarray, mask: np.ndarray, longest: int) -> np.ndarray:
 
 def _label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, size: int, limits: tuple[int, int]) -> None:
     """A filled label standing on a corner of a box, moved inside the picture where it would leave it."""
-    font = _font_for(text, size)
+    font = font_for(text, size)
     pad = size // 4
     width, height = draw.textlength(text, font=font) + 2 * pad, size + 2 * pad
     x = min(max(0, corner[0]), max(0, limits[0] - width))
     y = corner[1] - height if corner[1] >= height else min(max(0, corner[1]), limits[1] - height)
     draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + pad, y + height / 2), text, font=font, fill=_on(colour), anchor="lm")
+    draw.text((x + pad, y + height / 2), text, font=font, fill=text_on(colour), anchor="lm")
 
 
 def _banner(draw: ImageDraw.ImageDraw, text: str, colour: str, size: int, limits: tuple[int, int]) -> None:
-    font = _font_for(text, size)
+    font = font_for(text, size)
     pad = size // 3
     lines = _wrap(draw, text, font, limits[0] - 2 * pad)
     if len(lines) > 3:
-        lines = [*lines[:2], _shortened(draw, lines[2] + "....", font, limits[0] - 2 * pad)]
+        lines = [*lines[:2], shortened(draw, lines[2] + "....", font, limits[0] - 2 * pad)]
     step = round(size * 1.25)
     height = len(lines) * step + 2 * pad
     if height > limits[1] // 2:
@@ -121,10 +121,10 @@ def _banner(draw: ImageDraw.ImageDraw, text: str, colour: str, size: int, limits
     top = limits[1] - height
     draw.rectangle((0, top, limits[0], limits[1]), fill=colour)
     for i, part in enumerate(lines):
-        draw.text((pad, top + pad + (i + 0.5) * step), part, font=font, fill=_on(colour), anchor="lm")
+        draw.text((pad, top + pad + (i + 0.5) * step), part, font=font, fill=text_on(colour), anchor="lm")
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font, width: float) -> str:
+def shortened(draw: ImageDraw.ImageDraw, text: str, font, width: float) -> str:
     """The text, or as much of its beginning as fits the width, with dots after it."""
     if draw.textlength(text, font=font) <= width:
         return text
@@ -145,7 +145,7 @@ def _wrap(draw: ImageDraw.ImageDraw, text: str, font, width: float) -> list[str]
     return lines
 
 
-def _on(colour: str) -> str:
+def text_on(colour: str) -> str:
     """Black or white, whichever is readable on a colour (relative luminance, ITU-R BT.709)."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else "#FFFFFF"
@@ -180,7 +180,7 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
     for tick in range(first, int(np.floor(high * 5)) + 1):
         y = y_of(tick / 5)
         draw.line((left, y, right, y), fill=RULE, width=scale)
-        draw.text((left - 8 * scale, y), f"{tick / 5:.1f}", font=_font(small), fill=INK, anchor="rm")
+        draw.text((left - 8 * scale, y), f"{tick / 5:.1f}", font=font_of(small), fill=INK, anchor="rm")
     # Thresholds may lie closer together than their labels are high: the labels are spread, top to bottom.
     lines = [("strict", thresholds.strict), ("standard", thresholds.standard), ("loose", thresholds.loose)]
     if rules.label == "custom":
@@ -193,7 +193,7 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
         draw.text(
             (right + 10 * scale, lowest),
             f"{name} {value:.2f}" + ("  (applied)" if applied else ""),
-            font=_font(small),
+            font=font_of(small),
             fill=INK if applied else "#57606A",
             anchor="lm",
         )
@@ -203,18 +203,18 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
         x = left + (i + 0.5) * step
         _mark(draw, x, bottom if judgement.score is None else y_of(judgement.score), mark, judgement.verdict)
     for i in _spread(len(judgements), int((right - left) / (34 * scale))):
-        draw.text((left + (i + 0.5) * step, bottom + 12 * scale), str(i + 1), font=_font(small), fill=INK, anchor="mt")
-    draw.text(((left + right) / 2, height - 8 * scale), "picture", font=_font(small), fill=INK, anchor="mb")
+        draw.text((left + (i + 0.5) * step, bottom + 12 * scale), str(i + 1), font=font_of(small), fill=INK, anchor="mt")
+    draw.text(((left + right) / 2, height - 8 * scale), "picture", font=font_of(small), fill=INK, anchor="mb")
     names = ", ".join(identity.name for identity in identities)
     title = f"Likeness score with {names}" if len(names) < 60 or len(identities) == 1 else f"Likeness score with {len(identities)} people"
-    font, recognizer = _font_for(title, normal), f"   ({identities[0].recognizer.info.name})"
-    title = _shortened(draw, title, font, width - 2 * left - draw.textlength(recognizer, font=font))
+    font, recognizer = font_for(title, normal), f"   ({identities[0].recognizer.info.name})"
+    title = shortened(draw, title, font, width - 2 * left - draw.textlength(recognizer, font=font))
     draw.text((left, 14 * scale), title + recognizer, font=font, fill=INK, anchor="lt")
     counts = [(verdict, sum(judgement.verdict == verdict for judgement in judgements)) for verdict in COLOURS]
     y = bottom
     for verdict, count in reversed([item for item in counts if item[1]]):
         _mark(draw, right + 17 * scale, y - 8 * scale, 6 * scale, verdict)
-        draw.text((right + 32 * scale, y - 8 * scale), f"{count} {verdict}", font=_font(small), fill=INK, anchor="lm")
+        draw.text((right + 32 * scale, y - 8 * scale), f"{count} {verdict}", font=font_of(small), fill=INK, anchor="lm")
         y -= 21 * scale
     return np.asarray(image.reduce(PLOT_SCALE))
 
@@ -255,10 +255,10 @@ def identity_sheet(identity: Identity, pictures: Sequence[Picture]) -> np.ndarra
     cell = TILE + CAPTION_LINES * line + 8
     image = Image.new("RGB", (columns * (TILE + 8) + 8, HEADER + rows * cell), PAPER)
     draw = ImageDraw.Draw(image)
-    font = _font_for(identity.name, 16)
-    draw.text((10, 8), _shortened(draw, identity.name, font, image.width - 20), font=font, fill=INK)
+    font = font_for(identity.name, 16)
+    draw.text((10, 8), shortened(draw, identity.name, font, image.width - 20), font=font, fill=INK)
     facts = f"{len(identity.references)} of {len(pictures)} reference{'s' * (len(pictures) > 1)}, {identity.recognizer.info.name}, {identity.combine}"
-    draw.text((10, 30), facts, font=_font(13), fill=INK)
+    draw.text((10, 30), facts, font=font_of(13), fill=INK)
     for i, picture in enumerate(pictures):
         x, y = 8 + (i % columns) * (TILE + 8), HEADER + (i // columns) * cell
         reference = by_index.get(i)
@@ -274,8 +274,8 @@ def identity_sheet(identity: Identity, pictures: Sequence[Picture]) -> np.ndarra
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=colour, width=4)
         best = reference is not None and reference is identity.best
         _label(draw, (x, y + TILE - 24), f"{i + 1}  best" if best else str(i + 1), colour, 15, image.size)
-        for j, part in enumerate(_wrap(draw, words, _font(13), TILE)[:CAPTION_LINES]):
-            draw.text((x, y + TILE + 3 + j * line), part, font=_font(13), fill=INK)
+        for j, part in enumerate(_wrap(draw, words, font_of(13), TILE)[:CAPTION_LINES]):
+            draw.text((x, y + TILE + 3 + j * line), part, font=font_of(13), fill=INK)
     return np.asarray(image)
 
 

@@ -309,7 +309,7 @@ def mediapipe_mesh(picture: np.ndarray, box, models_dir) -> np.ndarray | None:
     Raises MissingModelError for a file that MediaPipe cannot load.
     """
     for scale in (2.0, 1.5, 3.0):  # its detector wants a face that fills a third to two thirds of what it sees
-        crop, corner, size = _crop(picture, box, scale)
+        crop, corner, size = cut_around(picture, box, scale)
         result = _run("FaceLandmarker", Path(models_dir) / "mediapipe" / MODELS[0], crop)
         if result is None:
             return None
@@ -327,7 +327,7 @@ def mediapipe_classes(picture: np.ndarray, box, models_dir) -> np.ndarray | None
     """
     import cv2
 
-    crop, (x, y), (width, height) = _crop(picture, box, 4.0)  # as far as hair counts
+    crop, (x, y), (width, height) = cut_around(picture, box, 4.0)  # as far as hair counts
     result = _run("ImageSegmenter", Path(models_dir) / "mediapipe" / MODELS[1], crop)
     if result is None:
         return None
@@ -345,7 +345,7 @@ def _best_match(meshes: list[np.ndarray], box) -> np.ndarray | None:
     return best if best is not None and shared(best) > MESH_IOU else None
 
 
-def _crop(picture: np.ndarray, box, scale: float) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+def cut_around(picture: np.ndarray, box, scale: float) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
     """The square `scale` times the box as far as it lies in the picture, at most CROP_SIDE on a side; its corner (x, y) and size (w, h) in the picture."""
     import cv2
 
@@ -366,7 +366,7 @@ _tasks_lock = threading.Lock()
 
 def _run(task: str, model: Path, picture: np.ndarray):
     """The result of a MediaPipe vision task, made once per model file; None where package, file or anything to see is missing."""
-    if not model.is_file() or not _mediapipe_is_here() or min(picture.shape[:2]) < LEAST_CROP:
+    if not model.is_file() or not mediapipe_is_here() or min(picture.shape[:2]) < LEAST_CROP:
         return None
     try:
         import mediapipe
@@ -390,7 +390,7 @@ def _run(task: str, model: Path, picture: np.ndarray):
         return _tasks[key].detect(image) if task == "FaceLandmarker" else _tasks[key].segment(image)
 
 
-def _mediapipe_is_here() -> bool:
+def mediapipe_is_here() -> bool:
     """Only before 1.0: from then on mediapipe sends usage figures to its maker, to which nobody here agreed."""
     try:
         return importlib.metadata.version("mediapipe").startswith("0.")

@@ -111,7 +111,7 @@ class Comfy:
         while time.monotonic() < end:
             history = self.get(f"/history/{answer['prompt_id']}")
             if answer["prompt_id"] in history:
-                return Run(self, history[answer["prompt_id"]])
+                return Run(self, history[answer["prompt_id"]] | {"answer": answer})
             time.sleep(0.1)
         raise RuntimeError(f"The prompt did not end within {RUN_SECONDS} s:\n{self.log()[-3000:]}")
 
@@ -141,7 +141,8 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        if self.status == "refused":
+        # The host leaves out what cannot run and runs the rest.
+        if self.status == "refused" or self._history.get("answer", {}).get("node_errors"):
             errors = [error for node in self._history["answer"].get("node_errors", {}).values() for error in node["errors"]]
             return "\n".join(f"{error['message']}: {error['details']}" for error in errors) or json.dumps(self._history["answer"])
         for kind, message in self._history["status"].get("messages", []):

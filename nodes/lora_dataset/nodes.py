@@ -1,0 +1,444 @@
+"""The ComfyUI nodes of likeness/lora dataset: schemas, and a few lines each that call the engine."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from .. import host
+from ..errors import InputError
+from ..files import checked_name
+from ..host import Frames, LiveNode, one, or_block, to_image
+from ..identity import scoring
+from ..identity.nodes import strictness_inputs
+from ..texts import one_line
+from . import captions as captioning
+from . import crops, curation, faces, gating, sources, targets
+from .dataset import BUCKETS, MOST_REPEATS, Bucket, Dataset, DatasetItem, bucket_named
+from .wording import traits_of
+
+CATEGORY = "likeness/lora dataset"
+ALIASES = ["LoRA", "dataset", "training", "kohya", "ai-toolkit", "musubi-tuner", "caption", "likeness"]
+
+DatasetType = io.Custom("LIKENESS_DATASET")
+IdentityType = io.Custom("LIKENESS_IDENTITY")
+RecognizerType = io.Custom("LIKENESS_RECOGNIZER")
+
+CUSTOM = "custom"
+# Below which folders, besides the host's input and output, a client may have pictures read.
+IMPORT_ROOTS = "LIKENESS_IMPORT_ROOTS"
+SPOOL = "likeness_dataset"
+MOST_SAID = 40
+
+
+# ---- what the nodes share ----------------------------------------------------------------------------------------------
+
+
+def _bucket_inputs() -> list:
+    return [
+        io.Combo.Input(
+            "bucket",
+            options=[*BUCKETS, CUSTOM],
+            default="character",
+            tooltip="The folder that the pictures go to. character: the character's face (the guide repeats each 40 times). body: no face is expected or judged "
+            "(20 times, tag realistic_body). custom: the name below.",
+        ),
+        io.String.Input("custom_bucket", default="", optional=True, advanced=True, tooltip="For bucket custom: the folder's name; faces are expected in it."),
+        io.Int.Input(
+            "repeats",
+            default=0,
+            min=0,
+            max=MOST_REPEATS,
+            optional=True,
+            advanced=True,
+            tooltip="How often a training pass shows each picture. 0: the bucket's own.",
+        ),
+    ]
+
+
+def _bucket(bucket: str, custom: str, repeats: int) -> Bucket:
+    if bucket == CUSTOM and not one_line(custom):
+        raise InputError("bucket is custom and custom_bucket is empty; name the folder, such as outfit.")
+    return bucket_named(custom if bucket == CUSTOM else bucket, repeats)
+
+
+def _gated(dataset: Dataset, identity, strictness: str, threshold: float, node: LiveNode) -> Dataset:
+    """The dataset with only what is the character, where there is an identity."""
+    if identity is None:
+        return dataset
+    rules = scoring.Rules(scoring.threshold_of(identity, strictness, threshold), strictness, uncertain="reject")
+    return gating.gate(dataset, identity, rules, progress_of(node, "gate"))[0]
+
+
+def progress_of(node: LiveNode, step: str) -> Callable[[int, int], None]:
+    """Moves the node's bar and says how far it is; raises when the user interrupts."""
+
+    def tell(done: int, of: int) -> None:
+        node.check()
+        node.progress(done, of)
+        node.tell(f"{step}: {done} of {of}")
+
+    return tell
+
+
+def _report(dataset: Dataset, new: int | None = None) -> dict:
+    """What there is to say of a dataset, as JSON values."""
+    counts = {bucket.name: len(dataset.in_bucket(bucket)) for bucket in dataset.buckets}
+    report = {"pictures": len(dataset), "buckets": counts, "trigger": dataset.trigger, "notes": list(dataset.notes)}
+    if new is not None:
+        report["added"] = new
+    report["left_out"] = [{"name": name, "why": why} for name, why in dataset.left_out]
+    report["items"] = [
+        {
+            "stem": item.stem,
+            "bucket": item.bucket.name,
+            "caption": item.caption,
+            "likeness": item.likeness,
+            "parent": item.parent,
+            "decisions": list(item.decisions),
+        }
+        for item in dataset.items
+    ]
+    return report
+
+
+def _shown(report: dict) -> str:
+    """The same, short enough to read in the node."""
+    buckets = ", ".join(f"{count} {name}" for name, count in report["buckets"].items()) or "none"
+    left = [f"left out {entry['name']}: {entry['why']}" for entry in report["left_out"]]
+    lines = [f"{report['pictures']} pictures: {buckets}", *report["notes"], *left]
+    more = [f"and {len(lines) - MOST_SAID} lines more in the report"] if len(lines) > MOST_SAID else []
+    return "\n".join([*lines[:MOST_SAID], *more])
+
+
+def _json(value) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def _folder(text: str) -> Path:
+    """A folder that a client may have read: below the host's input or output folder, or one that its operator named. A relative one is in the input folder."""
+    text = one_line(text)
+    if not text:
+        raise InputError("The folder is empty; give one in ComfyUI's input folder by its name, or an absolute path.")
+    path = Path(text).expanduser()
+    own = Path(folder_paths.get_input_directory())
+    named = [Path(part) for part in os.environ.get(IMPORT_ROOTS, "").split(os.pathsep) if part.strip()]
+    resolved = (path if path.is_absolute() else own / path).resolve()
+    roots = [root.resolve() for root in (own, *targets.allowed_roots(Path(folder_paths.get_output_directory())), *named)]
+    if not any(root == resolved or root in resolved.parents for root in roots):
+        raise InputError(
+            f"{resolved} is outside of ComfyUI's input and output folders; move the pictures into one of them, or have ComfyUI started with {IMPORT_ROOTS} naming the folder."
+        )
+    return resolved
+
+
+def _folder_state(folder: str, subfolders: bool) -> list:
+    """What tells one content of a folder from another, by names, sizes and times."""
+    found = _folder(folder)
+    paths = sorted(found.rglob("*") if subfolders else found.iterdir()) if found.is_dir() else []
+    return [host.file_state(path) for path in paths if path.is_file()]
+
+
+def reader_of(recognizer) -> faces.FaceReader:
+    return faces.open_reader(host.models_dir(), recognizer)
+
+
+# ---- building ------------------------------------------------------------------------------------------------------------
+
+
+class LikenessDatasetFromFolder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessDatasetFromFolder",
+            display_name="Dataset from Folder",
+            category=CATEGORY,
+            description="Makes a dataset of the pictures in a folder, with the captions in the .txt files beside them. Pictures are opened when needed, so thousands fit.",
+            search_aliases=[*ALIASES, "load images from folder", "sidecar captions"],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                DatasetType.Input("dataset", optional=True, tooltip="From another dataset node: the pictures are put behind its own."),
+                IdentityType.Input("identity", optional=True, tooltip="The character: pictures that are not like it stay out, with the reason in the report."),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    tooltip="A folder in ComfyUI's input folder, by name, or an absolute path below input, output or LIKENESS_IMPORT_ROOTS.",
+                ),
+                *_bucket_inputs(),
+                io.Boolean.Input("subfolders", default=False, optional=True, tooltip="Whether folders in the folder are looked into, too."),
+                *strictness_inputs("With an identity: how much a face must be like the character. custom takes the threshold below."),
+            ],
+            outputs=[
+                DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset, for Captions, Audit Dataset or Export LoRA Dataset."),
+                io.String.Output("report", tooltip="JSON: every picture with its caption and score, and what was left out and why."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder="", subfolders=False, **inputs):
+        return _folder_state(folder, subfolders)
+
+    @classmethod
+    def execute(cls, folder, bucket, strictness, threshold, dataset=None, identity=None, custom_bucket="", repeats=0, subfolders=False) -> io.NodeOutput:
+        node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
+        found = sources.from_folder(_folder(folder), _bucket(bucket, custom_bucket, repeats), subfolders)
+        found = _gated(found, identity, strictness, threshold, node)
+        made = (dataset or Dataset()).added(found.items, found.left_out, found.notes)
+        report = _report(made, len(found))
+        node.tell(_shown(report))
+        return io.NodeOutput(made, _json(report), ui=ui.PreviewText(_shown(report)))
+
+
+class LikenessDatasetAdd(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessDatasetAdd",
+            display_name="Add to Dataset",
+            category=CATEGORY,
+            description="Adds pictures that the graph made to a dataset, each with its caption. They are put into the temp folder, so that thousands fit.",
+            search_aliases=[*ALIASES, "save image and text", "image caption pair"],
+            is_input_list=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt],
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures: a list, a batch, or both; sizes may differ."),
+                DatasetType.Input("dataset", optional=True, tooltip="From another dataset node: the pictures are put behind its own."),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="A caption for each picture, in order: from a gate, Qwen Character Scene, or a captioner.",
+                ),
+                io.Image.Input("control", optional=True, tooltip="For paired edit training: the picture that each one was edited from, in the same order."),
+                IdentityType.Input("identity", optional=True, tooltip="The character: pictures that are not like it stay out, with the reason in the report."),
+                *_bucket_inputs(),
+                io.String.Input("name", default="picture", optional=True, tooltip="What the pictures are called: name_0001 and so on."),
+                *strictness_inputs("With an identity: how much a face must be like the character. custom takes the threshold below."),
+                io.String.Input(
+                    "provenance",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What the manifest is to say of where they come from, one `name: value` a line, such as `model: qwen_image_edit_2511`. A hash of the workflow is kept anyway.",
+                ),
+            ],
+            outputs=[
+                DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset, for Captions, Audit Dataset or Export LoRA Dataset."),
+                io.String.Output("report", tooltip="JSON: every picture with its caption and score, and what was left out and why."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image,
+        bucket,
+        strictness,
+        threshold,
+        dataset=None,
+        captions=None,
+        control=None,
+        identity=None,
+        custom_bucket=("",),
+        repeats=(0,),
+        name=("picture",),
+        provenance=("",),
+    ) -> io.NodeOutput:
+        node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
+        before = one(dataset, "dataset") if dataset else Dataset()
+        place = _bucket(one(bucket, "bucket"), one(custom_bucket, "custom_bucket"), one(repeats, "repeats"))
+        frames = Frames(image)
+        if captions is not None and len(captions) != len(frames):
+            raise InputError(f"There are {len(captions)} captions for {len(frames)} pictures; give one for each, in the same order.")
+        controls = None if control is None else Frames(control)
+        if controls is not None and len(controls) != len(frames):
+            raise InputError(f"There are {len(controls)} control pictures for {len(frames)} pictures; give one for each, in the same order.")
+        stem = str(checked_name(one(name, "name"))).replace("/", "_")
+        origin = {**_provenance(one(provenance, "provenance")), **_workflow(cls.hidden.prompt)}
+        spool = Path(folder_paths.get_temp_directory(), SPOOL)
+        items = []
+        edited = None if controls is None else _spooled(controls, f"{stem} control", spool)
+        for i, source in enumerate(_spooled(frames, stem, spool)):
+            item = DatasetItem(source, f"{stem}_{i + 1:04}", place, origin={"source": "ComfyUI", **origin}, control=edited[i] if edited else None)
+            if captions is not None and (caption := one_line(captions[i])):
+                item = item.decided("Its caption came with it.", caption=caption, caption_source="input")
+            items.append(item)
+        added = _gated(Dataset().added(items), identity and one(identity, "identity"), one(strictness, "strictness"), one(threshold, "threshold"), node)
+        made = before.added(added.items, added.left_out, added.notes)
+        report = _report(made, len(added))
+        node.tell(_shown(report))
+        return io.NodeOutput(made, _json(report), ui=ui.PreviewText(_shown(report)))
+
+
+def _spooled(frames: Frames, stem: str, folder: Path) -> list[sources.FileSource]:
+    return [sources.spooled(picture.pixels, f"{stem} {i}", folder) for i, picture in enumerate(frames.pictures(), 1)]
+
+
+def _provenance(text: str) -> dict:
+    told = {}
+    for line in filter(None, map(one_line, text.splitlines())):
+        key, separator, value = line.partition(":")
+        if not separator or not key.strip():
+            raise InputError(f"'{line[:60]}' in provenance is no `name: value`; write such as `model: qwen_image_edit_2511`.")
+        told[key.strip()] = value.strip()
+    return told
+
+
+def _workflow(prompt) -> dict:
+    """A hash of the graph that made the pictures: two datasets of one graph bear the same."""
+    return {"workflow": hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()} if prompt else {}
+
+
+class LikenessFaceCrop(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessFaceCrop",
+            display_name="Face Crops",
+            category=CATEGORY,
+            description="Puts a square crop of the face beside each picture of a dataset that shows one, or cuts the faces out of pictures. Nothing is enlarged.",
+            search_aliases=[*ALIASES, "crop face", "MediaPipe", "face detection"],
+            is_input_list=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                DatasetType.Input("dataset", optional=True, tooltip="Its pictures stay; the crops are put beside them, with captions that fit."),
+                io.Image.Input("image", optional=True, tooltip="Pictures to cut the largest face out of, without a dataset."),
+                IdentityType.Input("identity", optional=True, tooltip="Whose face is wanted where there are several; without it the largest is taken."),
+                RecognizerType.Input(
+                    "recognizer", optional=True, tooltip="Finds the faces where MediaPipe's detector is not there. That of the identity serves, too."
+                ),
+                io.Float.Input(
+                    "margin",
+                    default=crops.MARGIN,
+                    min=0.0,
+                    max=crops.WIDEST_MARGIN,
+                    step=0.05,
+                    tooltip="How much around the face is kept on each side, in shares of the face.",
+                ),
+                io.Int.Input(
+                    "minimum_size",
+                    default=crops.MINIMUM,
+                    min=64,
+                    max=4096,
+                    step=8,
+                    tooltip="Crops would have at least so many pixels a side; smaller faces get none.",
+                ),
+            ],
+            outputs=[
+                DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset with the crops behind its own pictures."),
+                io.Image.Output("crops", is_output_list=True, tooltip="The crops as pictures."),
+                io.String.Output("report", tooltip="JSON: what was cropped, and why other pictures were not."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, margin, minimum_size, dataset=None, image=None, identity=None, recognizer=None) -> io.NodeOutput:
+        node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
+        if not dataset and not image:
+            raise InputError("Neither a dataset nor a picture is wired to Face Crops; wire one.")
+        before = one(dataset, "dataset") if dataset else Dataset()
+        if image:
+            spool = Path(folder_paths.get_temp_directory(), SPOOL)
+            before = before.added(DatasetItem(source, f"picture_{i:04}") for i, source in enumerate(_spooled(Frames(image), "picture", spool), 1))
+        who = one(identity, "identity") if identity else None
+        seer = one(recognizer, "recognizer") if recognizer else who and who.recognizer
+        reader = reader_of(seer)
+        made = curation.with_crops(before, reader, one(margin, "margin"), one(minimum_size, "minimum_size"), who, progress_of(node, "crops"))
+        new = made.items[len(before) :]
+        report = _report(made, len(new))
+        pictures = [item.source.pixels() for item in new]
+        said = "\n".join(filter(None, [_shown(report), reader.note]))
+        node.tell(said)
+        shown = host.previews(pictures) | {"text": (said,)}
+        return io.NodeOutput(made, or_block([to_image(pixels) for pixels in pictures]), _json(report), ui=shown)
+
+
+class LikenessCaptions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessCaptions",
+            display_name="Captions",
+            category=CATEGORY,
+            description="Brings the captions of a dataset into one form: trigger word first, then what the picture shows, without what is always true of the character.",
+            search_aliases=[*ALIASES, "trigger word", "WD14", "JoyCaption", "tags"],
+            is_input_list=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                DatasetType.Input("dataset", tooltip="From Dataset from Folder or Add to Dataset."),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="For source given: a caption for each picture, in order, from any captioner (WD14, JoyCaption, TextGenerate).",
+                ),
+                io.String.Input("trigger", default="", tooltip="The word that calls the character, such as m1ra: not an ordinary word. It is put first, once."),
+                io.Combo.Input(
+                    "source",
+                    options=list(captioning.SOURCES),
+                    default=captioning.KEEP,
+                    tooltip="keep: the captions that the pictures have; the template where there is none. template: the template for all. given: those wired to captions.",
+                ),
+                io.String.Input(
+                    "template",
+                    default=captioning.DEFAULT_TEMPLATE,
+                    optional=True,
+                    tooltip="How a caption is put together; what is not known of a picture is left out with its comma.",
+                ),
+                io.Combo.Input(
+                    "policy",
+                    options=list(captioning.POLICIES),
+                    default=captioning.OMIT,
+                    optional=True,
+                    tooltip="What happens to fixed traits. omit: they are taken out, so that the trigger learns them. describe: they are named, so that they can be changed later.",
+                ),
+                io.String.Input(
+                    "traits", default="", multiline=True, optional=True, tooltip="What is always true of the character, one a line, such as green eyes."
+                ),
+                io.String.Input(
+                    "edits",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Changes to every caption, one a line: `add last: film photo`, `add first: ...`, `remove: ...`, `replace: old -> new`, `trigger first`.",
+                ),
+            ],
+            outputs=[
+                DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset with its captions."),
+                io.String.Output("captions_out", display_name="captions", is_output_list=True, tooltip="The captions, in the order of the pictures."),
+                io.String.Output("report", tooltip="JSON: every caption with where it is from, and what was done to it."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, edits=None, template=None):
+        try:
+            captioning.edits_of((edits or [""])[0] or "")
+            if template and template[0] is not None:
+                captioning.composed(template[0], {})
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, dataset, trigger, source, captions=None, template=(captioning.DEFAULT_TEMPLATE,), policy=(captioning.OMIT,), traits=("",), edits=("",)
+    ) -> io.NodeOutput:
+        rules = captioning.CaptionRules(
+            one(trigger, "trigger"),
+            one(source, "source"),
+            one(template, "template"),
+            one(policy, "policy"),
+            traits_of(one(traits, "traits")),
+            captioning.edits_of(one(edits, "edits")),
+        )
+        made = captioning.caption_items(one(dataset, "dataset"), rules, captions)
+        report = _report(made)
+        said = "\n".join([_shown(report), "", *(f"{item.stem}: {item.caption}" for item in made.items[:MOST_SAID])])
+        LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt).tell(said)
+        return io.NodeOutput(made, or_block([item.caption for item in made.items]), _json(report), ui=ui.PreviewText(said))

@@ -1,0 +1,122 @@
+"""Speed and memory of the LoRA-dataset room, as ratios of one run: `python -m tests.bench.dataset [NAME...] [-n PICTURES] [--grain LEVELS]`.
+
+Names: export; default all. Nothing is asserted: the figures are printed for whoever reads them. Each measurement runs in a process of its own, so
+that its peak of memory is its own. The pictures are gradients and shapes without noise; --grain adds noise of that standard deviation, which makes
+them as hard to compress as photographs (about 3).
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import ROOT, make_package_importable
+
+SIDE = 1024
+# A picture is drawn so small and enlarged, which takes a tenth of the time of drawing it at its size.
+DRAWN = 128
+
+
+def make_album(folder: Path, count: int, grain: float) -> Path:
+    """`count` pictures of 1 MP, JPEG and PNG in turns, each with a caption."""
+    from PIL import Image
+
+    from tests.tiny.exports import TRIGGER, drawn
+
+    folder.mkdir(parents=True)
+
+    def make(number: int) -> None:
+        picture = Image.fromarray(drawn(number, DRAWN, DRAWN)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        if grain:
+            noise = np.random.default_rng(number).normal(0, grain, (SIDE, SIDE, 3))
+            picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+        # As hosts and cameras save them: PNG with a text chunk, so that it is no copy of what an export writes.
+        options = {"quality": 92} if number % 2 else {"compress_level": 1, "dpi": (72, 72)}
+        picture.save(folder / f"p{number:05}.{'jpg' if number % 2 else 'png'}", **options)
+        (folder / f"p{number:05}.txt").write_text(f"{TRIGGER}, portrait, scene number {number}", encoding="utf-8")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(make, range(count)))
+    return folder
+
+
+def apart(work: str, **arguments) -> dict:
+    """Do one of WORKS in a process of its own; gives what it gives, with its `seconds` and `peak` of resident bytes."""
+    command = [sys.executable, "-m", "tests.bench.dataset", "--work", work, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def say(name: str, figure: str, wanted: str, detail: str = "") -> None:
+    print(f"{name}: {figure} (wanted {wanted}){f'; {detail}' if detail else ''}", flush=True)
+
+
+# --- export ---
+
+
+def work_export(album: str, out: str, limit: int) -> dict:
+    from tests.tiny.exports import dataset_of, export
+
+    dataset = dataset_of(Path(album))
+    result = export(dataset.with_items(dataset.items[:limit]), Path(out))
+    return {"made": len(result.difference.new)}
+
+
+def bench_export(folder: Path, count: int, grain: float) -> None:
+    album = str(make_album(folder / "album", count, grain))
+    quarter = apart("export", album=album, out=str(folder / "quarter"), limit=count // 4)
+    first = apart("export", album=album, out=str(folder / "out"), limit=count)
+    again = apart("export", album=album, out=str(folder / "out"), limit=count)
+    say("export", f"{count / first['seconds']:.1f} pictures/s", "10 with the audit", f"{count} pictures of 1 MP in {first['seconds']:.1f} s")
+    say("export again, nothing changed", f"{again['seconds'] / first['seconds']:.1%} of the first time", "5% at most", f"{again['seconds']:.2f} s")
+    say("memory of the export, peak", f"{first['peak'] / 2**20:.0f} MiB", "under 700 MB", f"{again['peak'] / 2**20:.0f} MiB when nothing changed")
+    say("memory of the export over that of a quarter of the pictures", f"{first['peak'] / quarter['peak']:.2f}", "flat")
+
+
+WORKS = {"export": work_export}
+BENCHES = {"export": bench_export}
+
+
+def do(work: str, arguments: dict) -> None:
+    start = time.perf_counter()
+    result = WORKS[work](**arguments)
+    print(json.dumps({**result, "seconds": time.perf_counter() - start, "peak": peak_memory()}))
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory."""
+    try:
+        # ru_maxrss would begin with what the process that started this one had.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHES)}; default all")
+    parser.add_argument("-n", type=int, default=1000, help="pictures (default 1000)")
+    parser.add_argument("--grain", type=float, default=0.0, help="standard deviation of noise in levels (default 0)")
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    make_package_importable()
+    if chosen.work:
+        do(chosen.work[0], json.loads(chosen.work[1]))
+        return
+    for name in chosen.names or BENCHES:
+        with tempfile.TemporaryDirectory() as folder:
+            BENCHES[name](Path(folder), chosen.n, chosen.grain)
+
+
+if __name__ == "__main__":
+    main()

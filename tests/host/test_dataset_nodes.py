@@ -1,0 +1,193 @@
+"""The dataset nodes in a real ComfyUI on real photographs: gated, captioned, audited, exported; the same bytes as `likeness curate`; refused in a sentence."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import ROOT, comfyui_root
+from tests.host.graphs import Graph
+
+pytestmark = [pytest.mark.host, pytest.mark.dlib]
+
+FOLDER = "likeness/datasets"
+TRAINING = {"trainer": "ai-toolkit", "base_model": "Qwen-Image-2512", "mode": "text to image", "recipe": "character rank 16", "vram": "24", "repeats": "guide"}
+EXPORT = {**TRAINING, "folder": FOLDER, "training_root": "", "dry_run": False}
+STRICT = {"strictness": "standard", "threshold": 0.5}
+
+
+@pytest.fixture(scope="module")
+def photographs(comfy, cast):
+    """A folder of mixed photographs in the host's input folder: the first person six times, two other people, a group, a broken file, a text."""
+    from character_likeness.nodes import demo
+
+    folder = comfy.base / "input" / "mixed"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    person, other, group = cast[0], cast[3], cast[-1]
+    for i, picture in enumerate([person, *demo.altered(person).values()]):
+        Image.fromarray(picture.pixels).save(folder / f"mira {i}.png")
+        (folder / f"mira {i}.txt").write_text(f"closeup, wearing a suit, day {i}\n")
+    large = np.asarray(Image.fromarray(person.pixels).resize((700, 700)))
+    canvas = np.full((1400, 1200, 3), 90, np.uint8)
+    canvas[80:780, 250:950] = large
+    Image.fromarray(canvas).save(folder / "wide.jpg", quality=95)
+    Image.fromarray(other.pixels).save(folder / "other.webp", lossless=True)
+    Image.fromarray(group.pixels).save(folder / "group.jpg", quality=95)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (folder / "notes.md").write_text("not a picture")
+    reference = comfy.upload("mira_reference.png", person.pixels)
+    return folder, reference
+
+
+class DatasetGraph(Graph):
+    """Folder to export, as the example workflow has it; each step can be given other inputs."""
+
+    def __init__(self, reference, name="mira", folder="mixed", **inputs):
+        super().__init__()
+        recognizer = self.add("recognizer", "LikenessLoadRecognizer", recognizer="dlib", device="auto").out(0)
+        self.who = self.identity("Mira", self.picture("reference", reference), recognizer=recognizer)
+        given = {"bucket": "character", "subfolders": True, **STRICT} | inputs.get("source", {})
+        source = self.add("source", "LikenessDatasetFromFolder", identity=self.who, folder=folder, **given)
+        crops = self.add(
+            "crops", "LikenessFaceCrop", dataset=source.out(0), identity=self.who, **({"margin": 0.6, "minimum_size": 256} | inputs.get("crops", {}))
+        )
+        captions = self.add("captions", "LikenessCaptions", dataset=crops.out(0), **({"trigger": "m1ra", "source": "keep"} | inputs.get("captions", {})))
+        audit = self.add(
+            "audit", "LikenessDatasetAudit", dataset=captions.out(0), identity=self.who, **({"plan": "2 closeup, 1 full body"} | inputs.get("audit", {}))
+        )
+        export = {"dataset": audit.out(0), "report": audit.out(3), "sheet": audit.out(1), "name": name, **EXPORT} | inputs.get("export", {})
+        self.exported = self.add("export", "LikenessDatasetExport", **export)
+        for name, link in {
+            "source report": source.out(1),
+            "audit report": audit.out(3),
+            "verdict": audit.out(2),
+            "export report": self.exported.out(2),
+        }.items():
+            self.tell(name, link)
+        self.tell("folder", self.exported.out(0))
+
+
+def good(run):
+    assert run.status == "success" and run.error is None, run.error
+    return run
+
+
+def files(folder):
+    """Every file of an exported dataset but the journal, by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and ".likeness" not in path.parts}
+
+
+def test_a_folder_of_mixed_photographs_becomes_a_dataset_the_same_byte_for_byte_as_the_terminals(comfy, photographs, tmp_path):
+    folder, reference = photographs
+    run = good(comfy.run(DatasetGraph(reference)))
+    exported = comfy.base / "output" / FOLDER / "mira"
+    assert run.texts("folder") == [str(exported)]
+    made = files(exported)
+    pictures = [path for path in made if path.endswith(".png") and "/" in path]
+    assert any(path.endswith("wide_face.png") for path in pictures) and sum("mira" in path for path in pictures) >= 4
+    left_out = {entry["name"]: entry["why"] for entry in json.loads(run.texts("source report")[0])["left_out"]}
+    assert {"other", "broken.png"} <= set(left_out) and "is below 0.50" in left_out["other"]
+    config = yaml.safe_load(made["config.yaml"])
+    assert config["config"]["process"][0]["model"]["arch"] == "qwen_image:2512"
+    for path in pictures:
+        assert made[path.replace(".png", ".txt")].startswith(b"m1ra")
+
+    plan = tmp_path / "plan.txt"
+    plan.write_text("2 closeup, 1 full body")
+    command = [sys.executable, str(ROOT), "curate", str(folder), "--reference", str(comfy.base / "input" / reference), "--name", "Mira", "--recognizer", "dlib"]
+    command += ["--trigger", "m1ra", "--out", str(tmp_path / "mira"), "--base-model", "Qwen-Image-2512", "--minimum-size", "256", "--plan", str(plan)]
+    environment = {**os.environ, "COMFYUI_ROOT": str(comfyui_root())}
+    # The models folder of the host that ran the graph: what finds faces must be the same.
+    done = subprocess.run([*command, "--models-dir", str(comfy.base / "models")], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1, done.stderr
+    theirs = files(tmp_path / "mira")
+    assert set(theirs) == set(made)
+    for path, content in made.items():
+        assert theirs[path] == content, path
+
+
+def test_running_again_writes_nothing_and_a_change_writes_what_it_touches(comfy, photographs):
+    _, reference = photographs
+    exported = comfy.base / "output" / FOLDER / "again"
+    good(comfy.run(DatasetGraph(reference, "again")))
+    before = {path: path.stat().st_mtime_ns for path in exported.rglob("*") if path.is_file() and ".likeness" not in path.parts}
+    run = good(comfy.run(DatasetGraph(reference, "again")))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "unchanged" in run.texts("export report")[0]
+    good(comfy.run(DatasetGraph(reference, "again", captions={"edits": "add last: film photo"})))
+    changed = {path.suffix for path in before if path.stat().st_mtime_ns != before[path]}
+    assert ".txt" in changed and not any(path.suffix == ".png" and path.parent.name != "again" and path.stat().st_mtime_ns != before[path] for path in before)
+
+
+def test_a_dry_run_writes_nothing(comfy, photographs):
+    _, reference = photographs
+    run = good(comfy.run(DatasetGraph(reference, "dry", export={"dry_run": True})))
+    assert "Nothing is written (dry run)" in run.texts("export report")[0]
+    assert not (comfy.base / "output" / FOLDER / "dry").exists()
+
+
+def test_pictures_of_the_graph_become_a_dataset_with_their_captions_and_controls(comfy, photographs, cast):
+    _, reference = photographs
+    graph = Graph()
+    person = graph.picture("person", reference)
+    other = graph.picture("other", comfy.upload("dataset_other.png", cast[3].pixels))
+    both = graph.add("both", "ImageBatch", image1=person, image2=person).out(0)
+    controls = graph.add("controls", "ImageBatch", image1=other, image2=other).out(0)
+    texts = {"angles": "", "lighting": "", "expressions": "", "outfits": "", "framing_plan": "", "trigger": ""}
+    choices = {"template": "{character} {scene}", "angle_vocabulary": "plain words", "seeds": "own for each shot", "seeds_per_shot": 1, "limit": 10}
+    shots = graph.add("shots", "LikenessShotList", scenes="stands in a kitchen\nreads a book", **texts, **choices)
+    added = graph.add("added", "LikenessDatasetAdd", image=both, captions=shots.out(2), control=controls, bucket="character", name="scene", **STRICT)
+    captions = graph.add("captions", "LikenessCaptions", dataset=added.out(0), trigger="m1ra", source="keep")
+    edit = {**EXPORT, "base_model": "Qwen-Image-Edit-2511", "mode": "paired edit"}
+    exported = graph.add("export", "LikenessDatasetExport", dataset=captions.out(0), name="paired", **edit)
+    graph.tell("export report", exported.out(2))
+    good(comfy.run(graph))
+    made = files(comfy.base / "output" / FOLDER / "paired")
+    assert {"40_character/scene_0001.png", "control_character/scene_0001.png", "40_character/scene_0002.txt"} <= set(made)
+    assert made["40_character/scene_0001.png"] != made["control_character/scene_0001.png"]
+    assert made["40_character/scene_0001.txt"].startswith(b"m1ra") and b"kitchen" in made["40_character/scene_0001.txt"]
+    manifest = json.loads(made["manifest.json"])
+    assert all(len(picture["workflow"]) == 64 and picture["control"]["file"].startswith("control_") for picture in manifest["pictures"])
+
+
+def refused(comfy, graph, *words):
+    run = comfy.run(graph)
+    assert run.error is not None
+    for word in words:
+        assert word in run.error, run.error
+
+
+def test_bad_input_is_one_sentence(comfy, photographs, cast, tmp_path):
+    _, reference = photographs
+
+    def graph(**inputs):
+        return DatasetGraph(reference, "bad", **inputs)
+
+    refused(comfy, DatasetGraph(reference, "bad", folder=str(tmp_path)), "outside of ComfyUI's input and output folders", "LIKENESS_IMPORT_ROOTS")
+    refused(comfy, DatasetGraph(reference, "bad", folder="../../etc"), "outside of ComfyUI's input and output folders")
+    refused(comfy, DatasetGraph(reference, "bad", folder="nothing here"), "nothing here")
+    refused(comfy, graph(export={"folder": str(tmp_path)}), "outside of where this host may export", "LIKENESS_EXPORT_ROOTS")
+    refused(comfy, DatasetGraph(reference, "../bad"), "../bad")
+    stranger = comfy.upload("stranger.png", cast[5].pixels)
+    refused(comfy, DatasetGraph(stranger, "bad", source={"strictness": "custom", "threshold": 0.99}), "no picture left to export")
+    refused(comfy, graph(captions={"edits": "shuffle: all"}), "shuffle")
+    refused(comfy, graph(export={"trainer": "sd-scripts"}), "sd-scripts cannot train Qwen-Image-2512")
+    refused(comfy, graph(source={"bucket": "custom", "custom_bucket": "a/b"}), "a/b")
+    assert not (comfy.base / "output" / FOLDER / "bad").exists()
+
+
+def test_a_control_or_caption_too_few_is_a_sentence(comfy, photographs):
+    _, reference = photographs
+    graph = Graph()
+    person = graph.picture("person", reference)
+    both = graph.add("both", "ImageBatch", image1=person, image2=person).out(0)
+    added = graph.add("added", "LikenessDatasetAdd", image=both, captions="one", bucket="character", **STRICT)
+    graph.tell("report", added.out(1))
+    refused(comfy, graph, "There are 1 captions for 2 pictures")
