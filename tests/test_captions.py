@@ -137,7 +137,7 @@ def test_a_caption_is_made_of_the_shot_the_framing_and_the_tag():
 
 
 def test_a_field_that_the_template_leaves_out_is_said():
-    made = caption_items(Dataset().added([item(shot={**SHOT, "angle": "back view"})]), CaptionRules("mira_k"))
+    made = caption_items(Dataset().added([item(shot={**SHOT, "angle": "back view"})]), CaptionRules("mira_k", template="{trigger}, {pose}"))
     assert any("angle" in note and "{angle}" in note for note in made.notes)
 
 
@@ -153,7 +153,12 @@ def test_keep_uses_what_is_there_and_the_template_where_nothing_is():
 
 def test_the_template_replaces_a_caption_and_the_old_one_is_kept_in_the_decisions():
     one = captioned("close-up of the face, at sea", source=TEMPLATE).items[0]
-    assert one.caption == "mira_k, closeup" and "close-up of the face, at sea" in one.decisions[0]
+    assert one.caption == "mira_k, closeup, at sea" and "close-up of the face, at sea" in one.decisions[0]
+
+
+def test_the_template_keeps_what_a_caption_says_sorted_into_its_fields():
+    (one,) = captioned("white background, film photo, standing, red shirt, full body", source=TEMPLATE).items
+    assert one.caption == "mira_k, full body, standing, red shirt, white background, film photo"
 
 
 def test_given_captions_replace_those_that_are_there_but_an_empty_one_does_not():

@@ -385,7 +385,7 @@ def test_the_readers_box_of_the_person_is_taken_and_the_recognizers_where_it_has
         """Sees the same faces with larger boxes, or none of them."""
 
         name, note = "wide", ""
-        boxes = [tuple(np.array(reading.box) + (-8, -9, 8, 9)) for reading in found]
+        boxes = [tuple(np.add(reading.box, (-8, -9, 8, 9))) for reading in found]
 
         def read(self, pixels):
             return tuple(FaceReading(box, 0.9, by=self.name) for box in self.boxes)

@@ -115,3 +115,30 @@ def test_a_siglip_file_without_its_head_says_so(tmp_path):
     save_file({name: value for name, value in whole.items() if ".head." not in name}, tmp_path / "headless.safetensors")
     instantx = read_adapter(flux_models.write_instantx(tmp_path / "i.bin", tokens=4))
     refused(lambda: check_encoder(instantx, read_encoder(tmp_path / "headless.safetensors")), "without its pooling head", "sigclip_vision_patch14_384")
+
+
+def test_a_file_that_changes_or_goes_after_it_was_looked_into_is_a_sentence(tmp_path):
+    path = flux_models.write_xlabs(tmp_path / "x.safetensors")
+    adapter = read_adapter(path)
+
+    def read():
+        with adapter.opened() as get:
+            return get("0.k.weight")
+
+    assert read() is not None
+    path.write_bytes(flux_models.write_xlabs(tmp_path / "y.safetensors", tokens=12).read_bytes())
+    refused(read, "has changed since it was loaded")
+    path.unlink()
+    refused(read, "x.safetensors cannot be read")
+
+
+def test_an_encoder_for_larger_pictures_is_told_from_the_one_that_fits(tmp_path):
+    large = read_encoder(flux_models.write_clip_vision(tmp_path / "clip336.safetensors", "clip", positions=577))
+    refused(lambda: check_encoder(read_adapter(flux_models.write_xlabs(tmp_path / "x.safetensors")), large), "577 parts", "clip-vit-large-patch14.safetensors")
+
+
+def test_a_pickle_that_holds_itself_is_refused(tmp_path):
+    held = {}
+    held["image_proj"] = {"again": held}
+    torch.save(held, tmp_path / "loop.bin")
+    refused(lambda: read_adapter(tmp_path / "loop.bin"), "loop.bin")

@@ -108,7 +108,8 @@ def test_transformers_own_siglip_head_gives_the_same(tmp_path):
 def attended(prompt, query):
     """What a query gets from an image prompt in its first block."""
     bias = None if prompt.bias is None else prompt.bias.view(1, 1, 1, -1)
-    return torch.nn.functional.scaled_dot_product_attention(query, prompt.keys[0], prompt.values[0], attn_mask=bias)
+    keys, values = prompt.joined(CPU)
+    return torch.nn.functional.scaled_dot_product_attention(query, keys[0], values[0], attn_mask=bias)
 
 
 def test_twice_the_weight_counts_as_having_the_picture_twice_and_none_as_not_having_it(xlabs):
@@ -118,7 +119,7 @@ def test_twice_the_weight_counts_as_having_the_picture_twice_and_none_as_not_hav
     weighted = combined(recipe(xlabs), [one, other], [("a",), ("b",)], CONCAT, (2.0, 1.0))
     assert torch.allclose(attended(twice, query), attended(weighted, query), atol=1e-5)
     alone, without = (combined(recipe(xlabs), *given) for given in (([one], [("a",)], CONCAT, (1.0,)), ([one, other], [("a",), ("b",)], CONCAT, (1.0, 0.0))))
-    assert torch.equal(alone.keys, without.keys) and without.bias is None
+    assert torch.equal(alone.joined(CPU)[0], without.joined(CPU)[0]) and without.bias is None
     assert math.isclose(float(weighted.bias[0]), math.log(2), rel_tol=1e-6)
 
 
@@ -126,7 +127,7 @@ def test_average_is_the_weighted_mean_of_the_embeddings(xlabs):
     one, other = (embedding(xlabs, seed) for seed in (1, 2))
     mean = combined(recipe(xlabs), [one, other], [("a",), ("b",)], AVERAGE, (3.0, 1.0))
     wanted = keys_and_values(xlabs, one * 0.75 + other * 0.25, flux_models.HEADS, torch.float32, CPU)
-    assert torch.allclose(mean.keys, wanted[0], atol=1e-6) and torch.allclose(mean.values, wanted[1], atol=1e-6)
+    assert torch.allclose(mean.parts[0], wanted, atol=1e-6)
 
 
 def test_one_per_batch_row_keeps_each_picture_in_its_row_with_its_weight(xlabs):
@@ -134,7 +135,7 @@ def test_one_per_batch_row_keeps_each_picture_in_its_row_with_its_weight(xlabs):
     prompt = combined(recipe(xlabs), given, [(i,) for i in range(3)], PER_ROW, (1.0, 0.0, 0.5))
     assert prompt.rows == 3 and prompt.row_weights == (1.0, 0.0, 0.5)
     for row, one in enumerate(given):
-        assert torch.allclose(prompt.keys[:, row], keys_and_values(xlabs, one, flux_models.HEADS, torch.float32, CPU)[0][:, 0], atol=1e-6)
+        assert torch.allclose(prompt.joined(CPU)[0][:, row], keys_and_values(xlabs, one, flux_models.HEADS, torch.float32, CPU)[0][:, 0], atol=1e-6)
 
 
 def test_keys_and_values_are_computed_once_for_a_picture_and_again_for_another_file(tmp_path, monkeypatch):
@@ -143,7 +144,8 @@ def test_keys_and_values_are_computed_once_for_a_picture_and_again_for_another_f
     monkeypatch.setattr(image_prompt, "keys_and_values", lambda *arguments: made.append(1) or original(*arguments))
     one, other = (read_adapter(flux_models.write_xlabs(tmp_path / f"{seed}.safetensors", seed=seed)) for seed in (1, 2))
     for adapter in (one, one, other, one):
-        recipe(adapter).of(embedding(adapter), ("test_keys_and_values",))
+        recipe(adapter).of([embedding(adapter), embedding(adapter, 5)], [("test_keys_and_values",), ("another picture",)])
+    # Both pictures of a file in one reading of it.
     assert len(made) == 2
 
 

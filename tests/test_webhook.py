@@ -313,18 +313,18 @@ def test_a_server_that_never_answers_is_given_up_and_newer_progress_is_sent_inst
         assert [json.loads(body)["done"] for _, _, body in server.got][-1] >= 100 - MOST_WAITING
         started = time.monotonic()
         hook.close()
-        assert time.monotonic() - started < webhook.LAST_SECONDS + 0.3
+        assert time.monotonic() - started < webhook.LAST_SECONDS + 1
 
 
 def test_closing_sends_what_waits_the_newest_at_least():
-    with Server(wait=0.2) as server:
+    with Server(wait=0.1) as server:
         hook = Webhook(f"http://127.0.0.1:{server.port}/", HERE)
-        for number in range(10):
+        for number in range(MOST_WAITING):
             hook.send({"done": number})
         hook.close()
         arrived = [json.loads(body)["done"] for _, _, body in server.got]
-        assert arrived[0] == 0 and arrived[-1] == 9 and arrived == sorted(arrived)
-        hook.send({"done": 10})
+        assert arrived[0] == 0 and arrived[-1] == MOST_WAITING - 1 and arrived == sorted(arrived)
+        hook.send({"done": 99})
         hook.close()
         time.sleep(0.05)
         assert [json.loads(body)["done"] for _, _, body in server.got] == arrived
@@ -338,7 +338,7 @@ def test_a_resolver_that_hangs_or_fails_is_not_in_the_way():
     wait_for(lambda: not hook._waiting)
     hook.send({"done": 2})
     hook.close()
-    assert time.monotonic() - started < webhook.LAST_SECONDS + 0.5
+    assert time.monotonic() - started < webhook.LAST_SECONDS + 1
     assert "1 reports were not sent" in hook.trouble
     released.set()
 

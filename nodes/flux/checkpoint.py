@@ -25,19 +25,21 @@ EXTENSIONS = SAFE | PICKLED
 class Family:
     """One way of showing a picture to Flux.
 
-    encoder: the vision encoder whose embedding it takes, by its name in the catalogue of models. weight: what to start with, and source: who says
+    encoder: the vision encoder whose embedding it takes, by its name in the catalogue of models; positions: of that
+    encoder, by which it is told from the same made for larger pictures. weight: what to start with, and source: who says
     so. single_blocks: whether single blocks take part, too.
     """
 
     name: str
     encoder: str
+    positions: int
     weight: float
     source: str
     single_blocks: bool
 
 
-XLABS = Family("XLabs", "clip-vit-large-patch14", 0.93, "the default of ip_scale in XLabs' node (x-flux-comfyui, ApplyFluxIPAdapter)", False)
-INSTANTX = Family("InstantX", "siglip-so400m", 0.7, "the scale in InstantX' own example (model card of FLUX.1-dev-IP-Adapter)", True)
+XLABS = Family("XLabs", "clip-vit-large-patch14", 257, 0.93, "the default of ip_scale in XLabs' node (x-flux-comfyui, ApplyFluxIPAdapter)", False)
+INSTANTX = Family("InstantX", "siglip-so400m", 729, 0.7, "the scale in InstantX' own example (model card of FLUX.1-dev-IP-Adapter)", True)
 
 _BLOCK_KEY = {
     "XLabs": re.compile(r"double_blocks\.(\d+)\.processor\.ip_adapter_double_stream_([kv])_proj\.(weight|bias)"),
@@ -73,7 +75,8 @@ class Adapter:
     """A Flux IP-Adapter file that was looked into.
 
     tokens: image tokens per picture; image_width: numbers in the embedding that it takes; context: width of a token; hidden: width of the
-    model that it is for; blocks: how many of its blocks take part, double blocks before single ones; normalised: whether keys go through RMSNorm.
+    model that it is for; blocks: how many of its blocks take part, double blocks before single ones; state:
+    what tells this state of the file from another.
     """
 
     path: Path
@@ -83,6 +86,7 @@ class Adapter:
     context: int
     hidden: int
     blocks: int
+    state: tuple
     _names: Mapping[str, str]
 
     @property
@@ -90,17 +94,21 @@ class Adapter:
         """`XLabs, 16 tokens`."""
         return f"{self.family.name}, {self.tokens} tokens"
 
-    @property
-    def state(self) -> tuple:
-        """What tells this state of the file from another."""
-        state = self.path.stat()
-        return str(self.path), state.st_mtime_ns, state.st_size
-
     @contextmanager
     def opened(self) -> Iterator[Callable[[str], torch.Tensor | None]]:
         """The file's tensors by the names of the family, `projection.norm.weight` or `3.k.weight`, each read when asked for; None for a bias that it has not."""
+        if _state(self.path) != self.state:
+            raise MissingModelError(f"{self.path.name} has changed since it was loaded; run again.")
         with _tensors(self.path) as (_, get):
             yield lambda name: get(self._names[name]) if name in self._names else None
+
+
+def _state(path: Path) -> tuple:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise MissingModelError(f"{path.name} cannot be read ({error.strerror}); choose another file, or put it back.") from None
+    return str(path), state.st_mtime_ns, state.st_size
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -155,7 +163,7 @@ def _recognized(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter:
     for name, shape in expected.items():
         if shape_of[name] != shape:
             raise _no_adapter(path, None, shapes, f"{names[name]} has the shape {list(shape_of[name])} where {list(shape)} fits the rest")
-    return Adapter(path, family, tokens, image_width, context, hidden, len(blocks), names)
+    return Adapter(path, family, tokens, image_width, context, hidden, len(blocks), _state(path), names)
 
 
 def _no_adapter(path: Path, key: str | None, shapes: Mapping[str, tuple[int, ...]], why: str = "") -> MissingModelError:
@@ -220,7 +228,7 @@ def _flat(value, path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     for key, inner in value.items():
         if isinstance(inner, torch.Tensor):
             out[f"{prefix}{key}"] = inner
-        elif isinstance(inner, Mapping):
+        elif isinstance(inner, Mapping) and not prefix:
             out |= _flat(inner, path, f"{prefix}{key}.")
         else:
             raise MissingModelError(f"{path.name} is no Flux IP-Adapter: its '{prefix}{key}' is a {type(inner).__name__}, not a tensor.")
@@ -236,16 +244,20 @@ def _short(error: Exception) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A vision encoder's file. kind: CLIP or SigLIP; width: numbers in the embedding that it gives for a picture; 0: none, its head is missing."""
+    """A vision encoder's file. kind: CLIP or SigLIP; width: numbers in the embedding that it gives for a picture; 0: none, its head is missing.
+
+    positions: patches that it sees, one more with CLIP; 0 where the file does not say.
+    """
 
     path: Path
     kind: str
     width: int
+    positions: int = 0
 
     @property
     def state(self) -> tuple:
-        state = self.path.stat()
-        return str(self.path), state.st_mtime_ns, state.st_size
+        """What tells this state of the file from another."""
+        return _state(self.path)
 
     def head(self) -> dict[str, torch.Tensor]:
         """The pooling head of a SigLIP encoder, `probe` and so on, float32: ComfyUI leaves it out when it loads the file."""
@@ -262,13 +274,14 @@ HEAD_KEYS += tuple(f"{part}.{kind}" for part in ("layernorm", "mlp.fc1", "mlp.fc
 def read_encoder(path: Path) -> Encoder:
     """What a vision encoder's file gives. Raises MissingModelError for a file that is neither CLIP nor SigLIP, or cannot be read."""
     with _tensors(path) as (shapes, _):
+        positions = shapes.get("vision_model.embeddings.position_embedding.weight", shapes.get("visual.positional_embedding", (0,)))[0]
         if "vision_model.embeddings.class_embedding" in shapes:
-            return Encoder(path, "CLIP", shapes.get("visual_projection.weight", (0,))[0])
+            return Encoder(path, "CLIP", shapes.get("visual_projection.weight", (0,))[0], positions)
         if "visual.proj" in shapes:
-            return Encoder(path, "CLIP", shapes["visual.proj"][1])
+            return Encoder(path, "CLIP", shapes["visual.proj"][1], positions)
         if "vision_model.embeddings.patch_embedding.weight" in shapes:
             whole = all(f"vision_model.head.{key}" in shapes for key in HEAD_KEYS)
-            return Encoder(path, "SigLIP", shapes["vision_model.head.probe"][-1] if whole else 0)
+            return Encoder(path, "SigLIP", shapes["vision_model.head.probe"][-1] if whole else 0, positions)
         first: Sequence[str] = [key for key in shapes][:1]
     raise MissingModelError(f"{path.name} is no CLIP or SigLIP vision encoder{f': its first key is {first[0]!r}' if first else ''}; choose another file.")
 
@@ -276,10 +289,13 @@ def read_encoder(path: Path) -> Encoder:
 def check_encoder(adapter: Adapter, encoder: Encoder) -> None:
     """Raises MissingModelError, naming the encoder that fits, where this one gives another embedding than the adapter takes."""
     kind = "SigLIP" if adapter.family is INSTANTX else "CLIP"
-    if encoder.kind == kind and encoder.width == adapter.image_width:
+    fits = encoder.kind == kind and encoder.width == adapter.image_width
+    if fits and encoder.positions in (0, adapter.family.positions):
         return
     part = "pooling head" if encoder.kind == "SigLIP" else "projection"
     gives = f"gives {encoder.kind} embeddings of {encoder.width} numbers" if encoder.width else f"is a {encoder.kind} encoder without its {part}"
+    if fits:
+        gives = f"sees pictures in {encoder.positions} parts, not in {adapter.family.positions}"
     fitting = entry(adapter.family.encoder)
     raise MissingModelError(
         f"{encoder.path.name} {gives}; {adapter.path.name} ({adapter.title}) takes {kind} embeddings of {adapter.image_width}: "

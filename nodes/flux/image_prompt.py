@@ -22,7 +22,9 @@ MOST_PICTURES = 64
 
 # Embeddings are a few kilobytes each. Keys and values in bf16 take 0.9 MB (XLabs v1), 3.7 MB (v2) or 90 MB (InstantX) a picture.
 EMBEDDINGS = TensorMemory(16 * 2**20)
-KEYS_AND_VALUES = TensorMemory(512 * 2**20)
+KEYS_AND_VALUES = TensorMemory(1024 * 2**20)
+# Rows of InstantX' projection that are looked at together, in image tokens: all 128 in float32 would take 4.8 GB.
+TOKENS_AT_ONCE = 4
 
 # SigLIP so400m-patch14-384: num_attention_heads and layer_norm_eps of its config.json.
 SIGLIP_HEADS, SIGLIP_EPSILON = 16, 1e-6
@@ -32,23 +34,29 @@ KEY_EPSILON = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class ImagePrompt:
-    """What Flux attends to. keys, values: [blocks, rows, heads, tokens, head dim]; rows is 1, or the size of the batch with one picture for each.
+    """What Flux attends to. parts: of each picture [2 (keys, values), blocks, 1, heads, tokens, head dim], in main memory, shared with KEYS_AND_VALUES.
 
-    bias: [tokens], added to the attention's logits where pictures count differently, else None. row_weights: one factor per row.
+    bias: [tokens], added to the attention's logits where pictures count differently, else None. row_weights: one factor for each picture where each
+    has a row of its own, else one.
     """
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    parts: tuple[torch.Tensor, ...]
     bias: torch.Tensor | None
     row_weights: tuple[float, ...]
 
     @property
     def rows(self) -> int:
-        return self.keys.shape[1]
+        return len(self.row_weights)
 
     @property
     def bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return sum(part.nbytes for part in self.parts)
+
+    def joined(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [blocks, rows, heads, tokens, head dim] on a device: pictures in rows of their own, or their tokens side by side."""
+        parts = [part.to(device) for part in self.parts]
+        both = torch.cat(parts, dim=2 if self.rows > 1 else 4) if len(parts) > 1 else parts[0]
+        return both[0], both[1]
 
 
 def parse_weights(text: str, count: int) -> tuple[float, ...]:
@@ -122,17 +130,25 @@ def image_tokens(adapter: Adapter, get: Callable[[str], torch.Tensor | None], em
     if adapter.family is INSTANTX:
         embedding = F.gelu(F.linear(embedding, part("proj.0.weight"), part("proj.0.bias")))
     last = "proj.2" if adapter.family is INSTANTX else "proj"
-    tokens = F.linear(embedding, part(f"{last}.weight"), part(f"{last}.bias")).view(-1, adapter.tokens, adapter.context)
+    weight, bias = (get(f"projection.{last}.{kind}").split(adapter.context * TOKENS_AT_ONCE) for kind in ("weight", "bias"))
+    tokens = torch.cat([F.linear(embedding, rows.to(embedding), more.to(embedding)) for rows, more in zip(weight, bias)], 1)
+    tokens = tokens.view(-1, adapter.tokens, adapter.context)
     return F.layer_norm(tokens, (adapter.context,), part("norm.weight"), part("norm.bias"))
 
 
 def keys_and_values(
-    adapter: Adapter, embedding: torch.Tensor, heads: int, dtype: torch.dtype, device: torch.device, normalize_values: bool = False
+    adapter: Adapter,
+    embedding: torch.Tensor,
+    heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    normalize_values: bool = False,
+    tick: Callable[[int, int], None] = lambda done, of: None,
 ) -> torch.Tensor:
     """K and V [2, blocks, B, heads, tokens, head dim] in `dtype` of picture embeddings [B,image_width], read from the file block by block.
 
     Computed in float32 on `device`. InstantX: K goes through an RMSNorm without weights over the head dimension; normalize_values: V does, too, as in
-    Shakker's ComfyUI pack.
+    Shakker's ComfyUI pack. tick: called with (blocks done, all).
     """
     with torch.no_grad(), adapter.opened() as get:
         embedding = embedding.to(device, torch.float32)
@@ -146,6 +162,7 @@ def keys_and_values(
                 if adapter.family is INSTANTX and (kind == "k" or normalize_values):
                     projected = F.rms_norm(projected, projected.shape[-1:], eps=KEY_EPSILON)
                 out[place, block] = projected
+            tick(block + 1, adapter.blocks)
         return out
 
 
@@ -161,12 +178,20 @@ class Recipe:
     dtype: torch.dtype
     device: torch.device
     normalize_values: bool = False
+    tick: Callable[[int, int], None] = lambda done, of: None
 
-    def of(self, embedding: torch.Tensor, key: tuple) -> torch.Tensor:
-        """K and V [2, blocks, 1, heads, tokens, head dim] of one embedding [1,image_width] known by `key`, from memory where they were computed before."""
-        whole = (*self.adapter.state, self.heads, str(self.dtype), self.normalize_values, *key)
-        # Kept in main memory; the injection takes a copy to where the model is, for as long as it samples.
-        return KEYS_AND_VALUES.get(whole, lambda: keys_and_values(self.adapter, embedding, self.heads, self.dtype, self.device, self.normalize_values).cpu())
+    def of(self, embeddings: Sequence[torch.Tensor], keys: Sequence[tuple]) -> list[torch.Tensor]:
+        """K and V [2, blocks, 1, heads, tokens, head dim] of each embedding [1,image_width] known by its key; what is new in one reading of the file."""
+        wholes = [(*self.adapter.state, self.heads, str(self.dtype), self.normalize_values, *key) for key in keys]
+        found = {whole: KEYS_AND_VALUES.look(whole) for whole in wholes}
+        new = {whole: embedding for whole, embedding in zip(wholes, embeddings) if found[whole] is None}
+        if new:
+            made = keys_and_values(self.adapter, torch.cat(list(new.values())), self.heads, self.dtype, self.device, self.normalize_values, self.tick)
+            # Kept in main memory; the injection takes a copy to where the model is, for as long as it samples.
+            for whole, part in zip(new, made.cpu().split(1, dim=2)):
+                found[whole] = part.clone() if len(new) > 1 else part
+                KEYS_AND_VALUES.keep(whole, found[whole])
+        return [found[whole] for whole in wholes]
 
 
 def combined(recipe: Recipe, embeddings: Sequence[torch.Tensor], keys: Sequence[tuple], combine: str, weights: Sequence[float]) -> ImagePrompt:
@@ -177,17 +202,14 @@ def combined(recipe: Recipe, embeddings: Sequence[torch.Tensor], keys: Sequence[
     own row, and its weight a factor of that row. Pictures of weight 0 are left out of concat and average.
     """
     if combine == PER_ROW:
-        both = torch.cat([recipe.of(embedding, key) for embedding, key in zip(embeddings, keys)], dim=2)
-        return ImagePrompt(both[0], both[1], None, tuple(weights))
+        return ImagePrompt(tuple(recipe.of(embeddings, keys)), None, tuple(weights))
     kept = [(embedding, key, weight) for embedding, key, weight in zip(embeddings, keys, weights) if weight > 0]
     if combine == AVERAGE and len(kept) > 1:
         total = sum(weight for *_, weight in kept)
         mean = sum(embedding * (weight / total) for embedding, _, weight in kept)
-        both = recipe.of(mean, ("average", *((key, weight / total) for _, key, weight in kept)))
-        return ImagePrompt(both[0], both[1], None, (1.0,))
-    parts = [recipe.of(embedding, key) for embedding, key, _ in kept]
-    both = torch.cat(parts, dim=4) if len(parts) > 1 else parts[0]
+        return ImagePrompt(tuple(recipe.of([mean], [("average", *((key, weight / total) for _, key, weight in kept))])), None, (1.0,))
+    parts = recipe.of([embedding for embedding, *_ in kept], [key for _, key, _ in kept])
     bias = None
     if len({weight for *_, weight in kept}) > 1:
         bias = torch.tensor([math.log(weight) for *_, weight in kept]).repeat_interleave(recipe.adapter.tokens)
-    return ImagePrompt(both[0], both[1], bias, (1.0,))
+    return ImagePrompt(tuple(parts), bias, (1.0,))

@@ -47,7 +47,7 @@ class Course:
 
     def __post_init__(self):
         if not math.isfinite(self.weight) or abs(self.weight) > MOST_WEIGHT:
-            raise InputError(f"weight is {self.weight:g}; it must be {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}, and mostly 0.5 to 1.")
+            raise InputError(f"weight is {self.weight:g}; it must be {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}, and is mostly best from 0.5 to 1.")
         if not (0 <= self.start <= 1 and 0 <= self.end <= 1):
             raise InputError(f"start_percent {self.start:g} and end_percent {self.end:g} must be 0 to 1.")
         if self.start > self.end:
@@ -57,7 +57,9 @@ class Course:
 
     def at(self, sigma: float, sampling) -> float:
         """The weight at a sigma of this model's sampling; 0 outside the range. Both ends belong to it, as with the host's own ranges of conditioning."""
-        if (self.start > 0 and sigma > sampling.percent_to_sigma(self.start)) or (self.end < 1 and sigma < sampling.percent_to_sigma(self.end)):
+        # In float32, as the host compares them: a step that lies on the limit is in.
+        start, end = torch.tensor([float(sampling.percent_to_sigma(percent)) for percent in (self.start, self.end)], dtype=torch.float32).tolist()
+        if (self.start > 0 and sigma > start) or (self.end < 1 and sigma < end):
             return 0.0
         if self.curve == "constant" or self.start == self.end:
             return self.weight
@@ -95,6 +97,7 @@ def check_model(model, adapter: Adapter) -> int:
 def with_image_prompt(model, injection: "Injection"):
     """A clone of a Flux model that samples with an image prompt, besides those that it has already."""
     patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, injection.around_sampling)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, injection)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, injection.release)
     return patched
@@ -114,14 +117,34 @@ class Injection:
     course: Course
     mask: torch.Tensor | None = None
     _placed: dict = field(default_factory=dict, repr=False)
+    _negatives: frozenset | None = field(default=None, repr=False)
+
+    def around_sampling(self, executor, *args, **kwargs):
+        """Around a whole sampling: which conditioning is the negative. Not every guider puts it second (DualCFGGuider puts it first)."""
+        before, self._negatives = self._negatives, frozenset(cond["uuid"] for cond in executor.class_obj.conds.get("negative") or () if "uuid" in cond)
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            self._negatives = before
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006 (the host's signature)
         # Here, outside of what torch.compile may have compiled, a number may be read off the device.
         weight = self.course.at(float(t.flatten()[0]), executor.class_obj.model_sampling)
-        chunks = transformer_options.get("cond_or_uncond") or [0]
+        chunks = self._chunks(transformer_options)
         if weight and (0 in chunks or self.negative is not None):
-            transformer_options = self._patched(transformer_options, self._call(x, weight, chunks))
+            call = self._call(x, weight, chunks)
+            transformer_options = self._patched(transformer_options, call)
+            # TorchCompileModel guards nothing of transformer_options, so a compiled model would not see what has changed there. Keywords are guarded,
+            # and the model does not look at this one.
+            kwargs[f"{KEY} {len(kwargs)} {call.shape}"] = True
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+    def _chunks(self, options: dict) -> list[int]:
+        """For each chunk of a call whether it is of the prompt (0) or of the negative prompt (1)."""
+        counted, uuids = options.get("cond_or_uncond") or [0], options.get("uuids") or ()
+        if self._negatives is None or len(uuids) != len(counted):
+            return counted
+        return [int(uuid in self._negatives) for uuid in uuids]
 
     def release(self, _patcher=None) -> None:
         """Give back what lies on the model's device."""
@@ -141,8 +164,8 @@ class Injection:
         key = (kind, device)
         if key not in self._placed:
             prompt = self.negative() if kind else self.prompt
-            bias = None if prompt.bias is None else prompt.bias.to(device)
-            self._placed[key] = (prompt.keys.to(device), prompt.values.to(device), bias, prompt.row_weights)
+            keys, values = prompt.joined(device)
+            self._placed[key] = (keys, values, None if prompt.bias is None else prompt.bias.to(device), prompt.row_weights)
         keys, values, bias, factors = self._placed[key]
         if keys.shape[1] not in (1, batch):
             raise InputError(
@@ -160,8 +183,8 @@ class Injection:
         mask = self.mask
         if abs(mask.shape[-1] * x.shape[-2] / (mask.shape[-2] * x.shape[-1]) - 1) > ASPECT_SLACK:
             raise InputError(
-                f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture {x.shape[-1] * 8}x{x.shape[-2] * 8}, of another aspect: draw the mask "
-                "on a picture of that shape."
+                f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture (or the area of a prompt that has one) {x.shape[-1] * 8}x{x.shape[-2] * 8}, "
+                "of another aspect: draw the mask on a picture of that shape, and use no mask here together with areas."
             )
         if mask.shape[0] not in (1, batch):
             raise InputError(f"{mask.shape[0]} masks are wired for a batch of {batch}: give one, or one for each picture of the batch.")
@@ -206,6 +229,12 @@ class _Call:
         self.blocks = next(len(group.keys) for group in groups if group is not None)
         # From a block's attention to where its result is added.
         self.waiting = None
+
+    @property
+    def shape(self) -> str:
+        """What a compiled graph depends on: everything but the numbers in the tensors."""
+        groups = [group and (tuple(group.keys.shape), group.bias is None, group.scale.ndim) for group in self.groups]
+        return f"{self.behind_blocks} {self.image_tokens} {None if self.mask is None else tuple(self.mask.shape)} {groups}"
 
     def attend_in_double_blocks(self, q, k, v, pe=None, attn_mask=None, extra_options={}):  # noqa: B006 (the host's signature)
         return self.attend(q, k, v, pe, attn_mask, extra_options) if extra_options["block_type"] == "double" else {}

@@ -1,5 +1,6 @@
 """The ComfyUI nodes of likeness/flux: schemas, and a few lines each that call the engine."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -140,7 +141,7 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
             display_name="Apply Flux IP-Adapter",
             category=CATEGORY,
             description="Lets FLUX.1 look at pictures while it samples, with any sampler. Chain several for several adapters; bypass one to switch it off.",
-            search_aliases=[*ALIASES, "ApplyIPAdapterFlux", "ApplyFluxIPAdapter", "ApplyAdvancedFluxIPAdapter"],
+            search_aliases=[*ALIASES, "ApplyIPAdapterFlux", "ApplyFluxIPAdapter", "ApplyAdvancedFluxIPAdapter", "ApplyIPAdapterFluxAdvanced"],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
                 io.Model.Input("model", tooltip="A FLUX.1 model: Dev, Schnell, Krea, Kontext or Fill, with or without LoRAs, before or after them."),
@@ -160,7 +161,7 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
                 io.Float.Input(
                     "weight",
                     default=0.7,
-                    min=-5.0,
+                    min=-injection.MOST_WEIGHT,
                     max=injection.MOST_WEIGHT,
                     step=0.01,
                     tooltip="How strongly they act. XLabs 0.6 to 0.9 (v1 up to 0.93 with CFG above 1), InstantX 0.5 to 0.8. 0 is the model without them.",
@@ -229,7 +230,7 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="InstantX alone: normalise the values, too, as Shakker's ComfyUI pack does and InstantX' own code does not. For the same pictures as with that pack.",
+                    tooltip="InstantX alone: normalise the values, too, as Shakker's ComfyUI pack does and InstantX' own code does not. Nearest to the pictures of that pack.",
                 ),
             ],
             outputs=[io.Model.Output("model_out", display_name="model", tooltip="The model that looks at the pictures while it samples.")],
@@ -260,17 +261,23 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         if negative == image_prompt.PICTURE and negative_image is None:
             raise InputError("negative is `picture`, and no negative_image is wired; wire one, or choose zero or none.")
         normalize = normalize_values and adapter.family is INSTANTX
-        recipe = image_prompt.Recipe(adapter, heads, model.model.get_dtype_inference(), comfy.model_management.get_torch_device(), normalize)
+        node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
+
+        def tick(done: int, of: int) -> None:
+            node.check()
+            node.progress(done, of)
+
+        recipe = image_prompt.Recipe(adapter, heads, model.model.get_dtype_inference(), comfy.model_management.get_torch_device(), normalize, tick)
 
         prompt = image_prompt.combined(recipe, *zip(*flux_ipadapter.embeddings(pictures)), combine, counts)
         # Keys and values of the negative are computed when a negative row comes: at CFG 1 never.
         against = None
         if negative == image_prompt.ZERO:
-            against = partial(image_prompt.combined, recipe, *zip(flux_ipadapter.nothing()), image_prompt.CONCAT, (1.0,))
+            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *zip(flux_ipadapter.nothing()), image_prompt.CONCAT, (1.0,))
         elif negative == image_prompt.PICTURE:
             frames = image_prompt.check_pictures(list(negative_image), "negative picture")
             seen = zip(*flux_ipadapter.embeddings(frames))
-            against = partial(image_prompt.combined, recipe, *seen, image_prompt.AVERAGE, (1.0,) * len(frames))
+            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *seen, image_prompt.AVERAGE, (1.0,) * len(frames))
         put_in = injection.Injection(adapter, prompt, against, course, None if mask is None else _mask(mask))
 
         many = f"{len(pictures)} pictures ({combine})" if len(pictures) > 1 else "1 picture"
@@ -278,8 +285,12 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         if normalize_values and not normalize:
             unused.append(f"normalize_values is not used: it is for InstantX, and this is {adapter.family.name}.")
         said = "\n".join([f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB", *unused])
-        LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt).tell(said)
+        node.tell(said)
         return io.NodeOutput(injection.with_image_prompt(model, put_in), ui=ui.PreviewText(said))
+
+
+def _silent(done: int, of: int) -> None:
+    """For what is computed while the model samples: the bar is the sampler's then."""
 
 
 def _mask(mask: torch.Tensor) -> torch.Tensor:

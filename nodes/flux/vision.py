@@ -45,8 +45,11 @@ class FluxIPAdapter:
         for picture in pictures:
             # CLIP's own processor cuts the middle square out; SigLIP's squeezes the whole picture into its square.
             seen = vision.encode_image(picture, crop=not siglip)
-            with torch.no_grad():
-                embedding = siglip_pool(seen["last_hidden_state"].float().cpu(), head) if siglip else seen["image_embeds"].float().cpu()
+            shown = seen["last_hidden_state" if siglip else "image_embeds"]
+            embedding = torch.zeros(0) if shown is None else shown.float().cpu()
+            if siglip and embedding.ndim == 3 and embedding.shape[-1] == self.adapter.image_width:
+                with torch.no_grad():
+                    embedding = siglip_pool(embedding, head)
             if embedding.ndim != 2 or embedding.shape[1] != self.adapter.image_width:
                 raise MissingModelError(
                     f"The vision encoder gives embeddings of {embedding.shape[-1]} numbers; {self.adapter.path.name} ({self.adapter.title}) takes "

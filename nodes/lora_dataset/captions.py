@@ -15,15 +15,16 @@ from string import Formatter
 from ..errors import InputError
 from ..texts import excerpt, one_line
 from .dataset import Dataset, DatasetItem
-from .wording import SHOT_FIELDS, framing_of, line_of, parts_of, trait_words, whole_words
+from .wording import SHOT_FIELDS, framing_of, line_of, parse_caption, parts_of, trait_words, whole_words
 
 # keep: the caption that an item has, the template where it has none; template: always; given: a list, one for each picture.
 KEEP, TEMPLATE, GIVEN = SOURCES = ("keep", "template", "given")
 # What is always true of the character: omitted, the trigger word comes to stand for it; described, it stays something that a prompt can change.
 OMIT, DESCRIBE = POLICIES = ("omit", "describe")
 
-FIELDS = ("trigger", "framing", *SHOT_FIELDS)
-DEFAULT_TEMPLATE = "{trigger}, {framing}, {pose}, {clothing}, {expression}, {light}, {background}"
+# other: what a caption says that is none of the fields.
+FIELDS = ("trigger", "framing", *SHOT_FIELDS, "other")
+DEFAULT_TEMPLATE = "{trigger}, {framing}, {angle}, {pose}, {clothing}, {expression}, {light}, {background}, {other}"
 
 # What a caption calls the person once the trigger word has been said; the second where the trigger is a word of the first.
 NAMELESS = ("the character", "this person")
@@ -252,8 +253,10 @@ def _text_for(item: DatasetItem, rules: CaptionRules, given: str | None) -> tupl
     if rules.source != TEMPLATE and has_words:
         why = ["The given caption is empty, so the one that was there stays."] if given is not None else []
         return item.caption, "input" if item.caption_source == "none" else item.caption_source, why
-    framing = item.framing or framing_of(item.caption)
-    text = composed(rules.template, {"trigger": rules.trigger, "framing": framing, **{field: line_of(words) for field, words in item.shot.items()}})
+    # What the caption says is sorted into the fields by its words, and what fits none of them is `other`: nothing is lost that the template asks for.
+    said = parse_caption(item.caption, rules.trigger, item.bucket.tag)
+    fields = {**said.fields, **{field: line_of(words) for field, words in item.shot.items()}, "other": ", ".join(said.rest)}
+    text = composed(rules.template, {"trigger": rules.trigger, "framing": item.framing or framing_of(item.caption), **fields})
     why = ", since the given one is empty" if given is not None else ", since there was none" if not has_words else ""
     was = f"; it was: {item.caption}" if has_words and item.caption != text else "."
     return text, "template", [f"The caption was made from the template{why}{was}"]

@@ -266,7 +266,7 @@ def _check_paths(folder: Path, wanted: Sequence[Wanted]) -> None:
 def _blocked(dataset: Dataset, findings: Sequence[Finding], waived: frozenset[str]) -> tuple[str, ...]:
     whole = [finding.text for finding in (*dataset.findings, *findings) if finding.level == BLOCKED and finding.rule not in waived]
     single = [
-        f"{item.stem}: {finding.text}"
+        finding.text if finding.text.startswith(f"{item.stem}:") else f"{item.stem}: {finding.text}"
         for item in dataset.items
         for finding in item.findings
         if finding.level == BLOCKED and finding.rule not in item.waived | waived

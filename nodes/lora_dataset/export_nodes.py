@@ -217,7 +217,7 @@ class LikenessDatasetExport(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="What the trainer paints at each checkpoint, one a line. Empty: five that are no captions of the dataset.",
+                    tooltip="What the trainer paints at each checkpoint, one a line. Empty: six that are no captions of the dataset.",
                 ),
                 io.String.Input(
                     "statement",
@@ -236,7 +236,11 @@ class LikenessDatasetExport(io.ComfyNode):
                     tooltip="For the manifest: whether the pictures were generated.",
                 ),
                 io.String.Input(
-                    "waive", default="", optional=True, advanced=True, tooltip="Rules of the trainer's check that you let pass, between commas, such as: steps."
+                    "waive",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Rules of the trainer's check that block the export and that you let pass, between commas, such as: too small.",
                 ),
                 io.String.Input(
                     "webhook", default="", optional=True, advanced=True, tooltip="An https address that is told of the progress. Leave it empty for none."

@@ -55,7 +55,7 @@ def _bucket_inputs() -> list:
             max=MOST_REPEATS,
             optional=True,
             advanced=True,
-            tooltip="How often a training pass shows each picture. 0: the bucket's own.",
+            tooltip="How often a training pass shows each picture where the export's repeats are `per bucket`. 0: the bucket's own.",
         ),
     ]
 
@@ -126,7 +126,7 @@ def _folder(text: str) -> Path:
         raise InputError("The folder is empty; give one in ComfyUI's input folder by its name, or an absolute path.")
     path = Path(text).expanduser()
     own = Path(folder_paths.get_input_directory())
-    named = [Path(part) for part in os.environ.get(IMPORT_ROOTS, "").split(os.pathsep) if part.strip()]
+    named = [Path(part).expanduser() for part in os.environ.get(IMPORT_ROOTS, "").split(os.pathsep) if part.strip()]
     resolved = (path if path.is_absolute() else own / path).resolve()
     roots = [root.resolve() for root in (own, *targets.allowed_roots(Path(folder_paths.get_output_directory())), *named)]
     if not any(root == resolved or root in resolved.parents for root in roots):
@@ -166,7 +166,7 @@ class LikenessDatasetFromFolder(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip="A folder in ComfyUI's input folder, by name, or an absolute path below input, output or LIKENESS_IMPORT_ROOTS.",
+                    tooltip="A folder in ComfyUI's input folder, by name, or an absolute path below input, output, LIKENESS_IMPORT_ROOTS or LIKENESS_EXPORT_ROOTS.",
                 ),
                 *_bucket_inputs(),
                 io.Boolean.Input("subfolders", default=False, optional=True, tooltip="Whether folders in the folder are looked into, too."),
@@ -307,7 +307,7 @@ class LikenessFaceCrop(io.ComfyNode):
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
                 DatasetType.Input("dataset", optional=True, tooltip="Its pictures stay; the crops are put beside them, with captions that fit."),
-                io.Image.Input("image", optional=True, tooltip="Pictures to cut the largest face out of, without a dataset."),
+                io.Image.Input("image", optional=True, tooltip="Pictures to cut the largest face out of; with a dataset they are added to it."),
                 IdentityType.Input("identity", optional=True, tooltip="Whose face is wanted where there are several; without it the largest is taken."),
                 RecognizerType.Input(
                     "recognizer", optional=True, tooltip="Finds the faces where MediaPipe's detector is not there. That of the identity serves, too."

@@ -214,12 +214,20 @@ def exposed(book: Book) -> None:
 
 
 def duplicated(book: Book) -> None:
-    """Of pictures that show the same the best is kept: nothing else said of it, no crop, the highest likeness, then the sharpest."""
+    """Of pictures that show the same the best is kept: nothing else said of it, no crop, a caption of its own, the
+    highest likeness, then the sharpest."""
     indices = [i for i, _, _ in book.each()]
     place = {book.dataset.items[i].stem: n for n, i in enumerate(indices)}
     items = [book.dataset.items[i] for i in indices]
     rank = [
-        (not book.findings[i], item.parent is None, _likeness(item, book.measured[i]), book.measured[i]["sharpness"], book.measured[i]["side"])
+        (
+            not book.findings[i],
+            item.parent is None,
+            bool(item.caption_source not in ("none", "template") and item.caption),
+            _likeness(item, book.measured[i]),
+            book.measured[i]["sharpness"],
+            book.measured[i]["side"],
+        )
         for i, item in zip(indices, items)
     ]
     parents = [place.get(item.parent) for item in items]

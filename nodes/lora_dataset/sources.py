@@ -319,7 +319,7 @@ def from_folder(folder: Path, bucket: Bucket = CHARACTER, recursive: bool = Fals
         _named([path.relative_to(folder).as_posix() for path in others], "file is no picture and stays out", "files are no pictures and stay out"),
         _named([path.name for path in closed], "sub-folder was not looked into", "sub-folders were not looked into"),
         _named(renamed, "picture goes by another name", "pictures go by another name"),
-        "" if items else f"{folder} has no picture that can be read.",
+        "" if items else f"The folder {_printable(folder.name)} has no picture that can be read.",
     )
     return dataset.added((), notes=[note for note in notes if note])
 
@@ -339,7 +339,8 @@ def _printable(name: str) -> str:
 def safe_stem(text: str) -> str:
     """A file's name without extension that is good on every system: what some system refuses is made `_`, too long a one is cut."""
     stem = re.sub(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]', "_", unicodedata.normalize("NFC", text))
-    stem = stem.encode()[:LONGEST_STEM].decode(errors="ignore").lstrip(". ").rstrip(". ")
+    stem = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    stem = re.sub(r"^[\s.]+|[\s.]+$", "", stem)
     try:
         return str(checked_name(stem))
     except InputError:

@@ -103,7 +103,6 @@ class _Model:
 
 
 def _flux(device, dtype, **sizes):
-    load_comfy()
     import comfy.ldm.flux.model
     import comfy.ops
 
@@ -141,19 +140,18 @@ class _Around:
 
 def _injection(name: str, device, dtype, depth=19, single=38):
     """An image prompt of the real width; which adapter it is of only its family and block count tell."""
-    from dataclasses import replace
-
     from character_likeness.nodes.flux import checkpoint
     from character_likeness.nodes.flux.injection import Course, Injection
 
     family = checkpoint.INSTANTX if name == "InstantX" else checkpoint.XLABS
     blocks = depth + single if family.single_blocks else depth
-    adapter = checkpoint.Adapter(Path(name), family, TOKENS[name], 0, 4096, 3072, blocks, {})
-    keys = torch.zeros((blocks, 1, 24, TOKENS[name], 128), device=device, dtype=dtype)
-    return Injection(replace(adapter), ImagePrompt(keys, keys, None, (1.0,)), None, Course(0.8))
+    adapter = checkpoint.Adapter(Path(name), family, TOKENS[name], 0, 4096, 3072, blocks, (), {})
+    part = torch.zeros((2, blocks, 1, 24, TOKENS[name], 128), device=device, dtype=dtype)
+    return Injection(adapter, ImagePrompt((part,), None, (1.0,)), None, Course(0.8))
 
 
 def flops(_folder: Path) -> None:
+    load_comfy()
     import comfy.model_management
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -179,9 +177,7 @@ def timed(_folder: Path) -> None:
         print("no CUDA device here")
         return
     device, dtype, sizes = torch.device("cuda"), torch.bfloat16, {"depth": 19, "depth_single_blocks": 38}
-    from comfy.cli_args import args
-
-    args.cpu = False
+    load_comfy(cpu=False)
     flux = _flux(device, dtype, **sizes)
     for parameter in flux.parameters():
         torch.nn.init.normal_(parameter, std=0.02)

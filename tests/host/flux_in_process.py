@@ -9,15 +9,15 @@ from tests.conftest import comfyui_root
 from tests.tiny import flux_models
 
 
-def load_comfy() -> None:
-    """Make `comfy` importable, on the CPU, with PyTorch's attention."""
+def load_comfy(cpu: bool = True) -> None:
+    """Make `comfy` importable, by default on the CPU, with PyTorch's attention. Before anything of it is imported."""
     root = str(comfyui_root())
     if root not in sys.path:
         # Behind everything else: ComfyUI has a module called tests, too.
         sys.path.append(root)
     from comfy.cli_args import args
 
-    args.cpu = args.use_pytorch_cross_attention = True
+    args.cpu, args.use_pytorch_cross_attention = cpu, True
 
 
 class TinyFlux:

@@ -55,9 +55,8 @@ def written_out(flux, inputs, prompts, sigma=0.7, references=()):
 
 def formula_prompt(adapter, prompt, scale, rows=None, mask=None):
     rows = rows or [0] * len(scale)
-    return flux_formula.Prompt(
-        prompt.keys[:, rows].double(), prompt.values[:, rows].double(), torch.tensor(scale).double(), not adapter.family.single_blocks, mask
-    )
+    keys, values = (part[:, rows].double() for part in prompt.joined(torch.device("cpu")))
+    return flux_formula.Prompt(keys, values, torch.tensor(scale).double(), not adapter.family.single_blocks, mask)
 
 
 def difference(one, other):
@@ -109,6 +108,40 @@ def test_positive_and_negative_rows_of_one_call_get_their_own(flux, adapters, fa
         assert error(both, written_out(flux, inputs, [alone, other])) < EXACT
 
 
+def test_steps_on_the_limit_of_a_range_are_in_as_with_the_hosts_own_ranges(flux):
+    import comfy.samplers
+
+    from character_likeness.nodes.flux import injection
+
+    sampling = flux.model.model.model_sampling
+    for steps in range(1, 31):
+        for sigma in comfy.samplers.calculate_sigmas(sampling, "simple", steps)[:-1]:
+            for start, end in ((0.5, 1.0), (0.0, 0.5), (0.2, 0.8)):
+                # comfy.samplers.get_area_and_mult_and_control compares the float32 timestep with the range's ends.
+                host = not (start > 0 and sigma > sampling.percent_to_sigma(start)) and not (end < 1 and sigma < sampling.percent_to_sigma(end))
+                assert bool(injection.Course(1.0, start, end).at(float(sigma), sampling)) == host, (steps, float(sigma))
+
+
+def test_the_negative_is_known_by_its_conditioning_whatever_its_place(flux, adapters):
+    from types import SimpleNamespace
+
+    from character_likeness.nodes.flux.injection import Course, Injection
+
+    own = Injection(adapters["XLabs"], prompt_of(adapters["XLabs"]), None, Course(0.8))
+    guider = SimpleNamespace(conds={"positive": [{"uuid": "p"}], "middle": [{"uuid": "m"}], "negative": [{"uuid": "n"}]})
+
+    def sampled():
+        # DualCFGGuider counts the negative as 0.
+        return own._chunks({"cond_or_uncond": [2, 1, 0], "uuids": ["p", "m", "n"]})
+
+    def executor():
+        return sampled()
+
+    executor.class_obj = guider
+    assert own.around_sampling(executor) == [0, 0, 1]
+    assert own._chunks({"cond_or_uncond": [0, 1], "uuids": ["a", "b"]}) == [0, 1]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cfg_batched_and_split_give_the_same(flux, adapters, family):
     adapter, inputs = adapters[family], flux.inputs(batch=2)
@@ -151,7 +184,7 @@ def test_a_mask_of_ones_is_no_mask_and_a_part_is_exact(flux, adapters, family):
 
 def test_masks_that_do_not_fit_are_named(flux, adapters):
     adapter, inputs = adapters["XLabs"], flux.inputs(batch=2)
-    with pytest.raises(InputError, match="The mask is 64x64, the picture 96x64, of another aspect"):
+    with pytest.raises(InputError, match=r"The mask is 64x64, the picture .* 96x64, of another aspect"):
         flux.run(injected(flux.model, adapter, prompt_of(adapter), mask=torch.ones(1, 64, 64)), inputs)
     with pytest.raises(InputError, match="3 masks are wired for a batch of 2"):
         flux.run(injected(flux.model, adapter, prompt_of(adapter), mask=torch.ones(3, 64, 96)), inputs)
@@ -245,7 +278,7 @@ def test_half_precision_models_give_nearly_the_same(flux, adapters, family, dtyp
     half = TinyFlux(tmp_path, dtype)
     recipe = Recipe(adapter, flux_models.HEADS, dtype, torch.device("cpu"))
     prompt = combined(recipe, [torch.randn((1, adapter.image_width), generator=torch.Generator().manual_seed(0))], [("seed", 0)], CONCAT, (1.0,))
-    assert prompt.keys.dtype == dtype
+    assert prompt.parts[0].dtype == dtype
     got, wanted = half.run(injected(half.model, adapter, prompt), inputs).float(), flux.run(injected(flux.model, adapter, prompt_of(adapter)), inputs)
     change = difference(wanted, flux.run(flux.model, inputs))
     assert torch.isfinite(got).all() and difference(got - half.run(half.model, inputs).float(), wanted - flux.run(flux.model, inputs)) < 0.25 * change
@@ -285,6 +318,31 @@ def test_torch_compile_breaks_the_graph_no_more_often_than_the_model_alone(flux,
     prompt = prompt_of(adapter)
     plain, compiled = (compiled_counts(flux, model, inputs) for model in (flux.model, injected(flux.model, adapter, prompt, curve="fade out")))
     assert compiled == plain, (compiled, plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_compiled_by_the_hosts_node_sees_every_change(flux, adapters, family):
+    """TorchCompileModel drops all guards on transformer options, and graphs are used again by later clones: what changes there must still be seen."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    adapter, inputs = adapters[family], flux.inputs()
+    part = torch.zeros(1, 64, 96)
+    part[..., 48:] = 1.0
+    torch._dynamo.reset()
+    variants = [flux.model]
+    variants += [injected(flux.model, adapter, prompt_of(adapter), **options) for options in ({}, {"mask": part}, {"start": 0.5}, {"end": 0.5})]
+    variants += [injected(flux.model, adapter, prompt_of(adapter, (1, 2), weights=(1.0, 0.3)))]
+    for first in (False, True):
+        for model in variants:
+            compiled = model.clone()
+            set_torch_compile_wrapper(compiled, backend="eager", options={"guard_filter_fn": skip_torch_compile_dict})
+            if first and model is not flux.model:
+                # The node before ours: its wrapper comes first.
+                wrappers = compiled.wrappers["apply_model"]
+                compiled.wrappers["apply_model"] = dict(reversed(list(wrappers.items())))
+            for sigma in (0.95, 0.3):
+                assert error(flux.run(compiled, inputs, sigma), flux.run(model, inputs, sigma)) < EXACT
 
 
 def compiled_counts(flux, model, inputs):

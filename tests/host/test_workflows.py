@@ -1,11 +1,14 @@
-"""The example workflows of the rooms scene and flux, run from end to end in a real ComfyUI on tiny files, in little pictures and few steps."""
+"""The example workflows of the rooms scene, flux and lora_dataset, run from end to end in a real ComfyUI on tiny files, in little pictures and few steps."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from tests.browser.workflows import DATASET, DATASET_PLAN, TRIGGER
 from tests.conftest import ROOT
 from tests.host.reactor import absent, painted
 from tests.host.scene_graphs import SCENE
@@ -59,10 +62,11 @@ def run(qwen, sent):
 
 @pytest.fixture(scope="module")
 def shots_of(qwen, sent):
-    """The report of a workflow's Shot List, run alone."""
+    """The report of a workflow's Shot List, run alone. changes: input values."""
 
-    def shots_of(name):
+    def shots_of(name, **changes):
         (shots,) = (node for node in sent(name).values() if node["class_type"] == "LikenessShotList")
+        shots["inputs"] |= changes
         report = {"class_type": "PreviewAny", "inputs": {"source": ["shots", 4]}}
         return json.loads(qwen.run({"shots": shots, "report": report}).texts("report")[0])
 
@@ -188,6 +192,129 @@ def test_flux_looks_at_the_reference_and_the_new_face_is_measured(flux, run):
     assert said.startswith("XLabs, 16 tokens; 1 picture; weight 0.8 from 0 to 1")
     (alone,) = run("Flux IP-Adapter face", LikenessApplyFluxIPAdapter={"weight": 0.0}).pictures("Saved")
     assert (made != alone).any()
+
+
+# --- datasets: the folder that is written is looked at as a trainer sees it ---
+
+RECOGNIZER = {"LikenessLoadRecognizer": {"recognizer": "dlib"}}
+
+
+@pytest.fixture(scope="module")
+def photographs(qwen, cast):
+    """In the folder that the workflow reads: one person six times, twice with a caption, and once small in a large picture; another person; a broken file.
+
+    Gives the name of a picture of the one.
+    """
+    from character_likeness.nodes.demo import altered
+
+    folder = qwen.base / "input" / DATASET
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for i, picture in enumerate([cast[0], *altered(cast[0]).values()]):
+        Image.fromarray(picture.pixels).save(folder / f"her {i}.png")
+    (folder / "her 0.txt").write_text("closeup, brown jacket\n", encoding="utf-8")
+    (folder / "her 1.txt").write_text(f"upper body, a photo of {TRIGGER}, smiling", encoding="utf-8")
+    wide = Image.new("RGB", (1200, 1400), "#5a5a5a")
+    wide.paste(Image.fromarray(cast[0].pixels).resize((700, 700)), (250, 80))
+    wide.save(folder / "wide.png")
+    (folder / "wide.txt").write_text("upper body, against a grey wall", encoding="utf-8")
+    Image.fromarray(cast[3].pixels).save(folder / "other.jpg")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    return qwen.upload("her_reference.png", cast[0].pixels)
+
+
+def dataset_folder(qwen, name: str = DATASET):
+    return qwen.base / "output" / "likeness" / "datasets" / name
+
+
+def captions_of(folder) -> dict[str, str]:
+    """Of the pictures in a bucket, by stem; each picture has one."""
+    captions = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.txt")}
+    assert sorted(captions) == sorted(path.stem for path in folder.glob("*.png"))
+    return captions
+
+
+def checked_config(folder) -> dict:
+    """What ai-toolkit's config says of the run, which trains on 40_character alone."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    (process,) = config["config"]["process"]
+    (bucket,) = process["datasets"]
+    assert (bucket["folder_path"], bucket["num_repeats"], bucket["caption_ext"]) == ("40_character", 40, "txt")
+    assert process["model"]["arch"] == "qwen_image:2512" and config["config"]["name"] == folder.name
+    return process
+
+
+def test_a_folder_becomes_a_dataset_without_a_model_and_without_a_stranger(run, qwen, photographs):
+    before = {path: path.read_bytes() for path in (qwen.base / "input" / DATASET).iterdir()}
+    ran = run("Dataset from a folder", LoadImage={"image": photographs}, **RECOGNIZER)
+    folder = dataset_folder(qwen)
+    captions = captions_of(folder / "40_character")
+    assert sorted(captions) == [*(f"her {i}" for i in range(6)), "wide", "wide_face"]
+    assert captions["her 0"].strip() == f"{TRIGGER}, closeup, brown jacket"
+    assert captions["wide_face"].strip() == f"{TRIGGER}, close-up, against a grey wall"
+    assert all(caption.split(",")[0].strip() == TRIGGER and caption.count(TRIGGER) == 1 for caption in captions.values())
+    checked_config(folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert {"other", "broken.png"} <= {entry[0] if isinstance(entry, list) else entry["name"] for entry in manifest["left_out"]}
+    (report,) = ran.run.texts(ran.id_of("Report of the audit"))
+    assert (folder / "report.md").read_text(encoding="utf-8").startswith(report.rstrip())
+    (sheet,) = ran.pictures("Contact sheet, the worst first")
+    assert (np.asarray(Image.open(folder / "contact_sheet.png")) == sheet).all()
+    (told,) = ran.run.texts(ran.id_of("What was written, and the command to train"))
+    assert told.splitlines()[0] == f"Written to {folder}" and told.splitlines()[-1].endswith("config.yaml")
+    assert {path: path.read_bytes() for path in (qwen.base / "input" / DATASET).iterdir()} == before
+
+
+def test_running_the_folder_workflow_again_writes_what_changed_alone(run, qwen, photographs):
+    run("Dataset from a folder", LoadImage={"image": photographs}, **RECOGNIZER)
+    pictures = {path: path.stat().st_mtime_ns for path in (dataset_folder(qwen) / "40_character").glob("*.png")}
+    own = dataset_folder(qwen) / "40_character" / "mine.txt"
+    own.write_text("of the user")
+    try:
+        run("Dataset from a folder", LoadImage={"image": photographs}, LikenessCaptions={"trigger": "z0e"}, **RECOGNIZER)
+        assert {path: path.stat().st_mtime_ns for path in pictures} == pictures
+        assert (dataset_folder(qwen) / "40_character" / "her 0.txt").read_text(encoding="utf-8").startswith("z0e, ")
+        assert own.read_text() == "of the user"
+    finally:
+        own.unlink()
+
+
+def test_shots_become_a_dataset_with_the_captions_of_those_that_passed(run, shots_of, qwen):
+    changes = {
+        "LikenessShotList": {"limit": 3},
+        "LikenessIdentityGate": ANY_PICTURE,
+        "LikenessQwenScene": FOUR_STEPS,
+        "LikenessDatasetExport": {"name": "made"},
+    }
+    ran = run("Character LoRA dataset", **changes)
+    folder = dataset_folder(qwen, "made")
+    captions = captions_of(folder / "40_character")
+    assert sorted(captions) == [f"shot_{i:04}" for i in (1, 2, 3)]
+    shots = shots_of("Character LoRA dataset", limit=3)["shots"]
+    assert [captions[stem].strip() for stem in sorted(captions)] == [f"{TRIGGER}, {shot['caption']}" for shot in shots]
+    # Qwen Character Scene saves as ComfyUI does, which cuts off what a dataset rounds.
+    saved = sorted((qwen.base / "output" / "likeness" / DATASET).glob("shot_*.png"))
+    for path, made in zip(sorted((folder / "40_character").glob("*.png")), saved, strict=True):
+        assert np.abs(np.asarray(Image.open(path), int) - np.asarray(Image.open(made).convert("RGB"), int)).max() <= 1
+    checked_config(folder)
+    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
+    assert '"qwen_image_edit_2511_fp8mixed"' in manifest and '"synthetic": true' in manifest
+    (report,) = ran.run.texts(ran.id_of("Report of the audit"))
+    assert report.startswith("# Audit of the dataset")
+
+
+def test_where_nothing_passes_the_gate_no_dataset_is_written(run, qwen):
+    ran = run("Character LoRA dataset", LikenessShotList={"limit": 2}, LikenessQwenScene=FOUR_STEPS, LikenessDatasetExport={"name": "nobody"})
+    assert ran.count("Rejected") == 2
+    assert not dataset_folder(qwen, "nobody").exists()
+
+
+def test_the_plan_of_the_character_lora_dataset_is_what_its_audit_asks_for(shots_of, sent):
+    report = shots_of("Character LoRA dataset")
+    framings = [shot["framing"] for shot in report["shots"]]
+    assert report["count"] == 70 and framings.count("closeup") >= 20 and framings.count("full body") >= 30 and report["notes"] == []
+    (audit,) = (node for node in sent("Character LoRA dataset").values() if node["class_type"] == "LikenessDatasetAudit")
+    assert audit["inputs"]["plan"] == DATASET_PLAN
 
 
 # --- the face swap: what is made is replaced by a painted face, because the host with ReActor has no Qwen files ---
