@@ -10,7 +10,7 @@ from . import terminal_who as who
 from .errors import InputError, MissingModelError, MissingPackageError
 from .identity.recognizers import REMEMBERED_PICTURES
 
-OK, NOT_ALL_PASSED = 0, 1
+OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
 
 
 def add_command(commands) -> None:
@@ -32,6 +32,12 @@ def add_command(commands) -> None:
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="the dataset's folder; its name is that of the LoRA. Running again writes only what changed"
+    )
+    parser.add_argument(
+        "--controls",
+        type=Path,
+        metavar="DIR",
+        help="for --mode 'paired edit': a folder with the picture that each one was edited from, under the same file name",
     )
     who.add_options(parser)
     parser.add_argument("--no-gate", action="store_true", help="take every picture, whoever it shows; then no character need be named")
@@ -139,6 +145,7 @@ def _curate(options) -> int:
         identity,
         None if identity is None else who.rules_of(options, identity),
         reader=_reader(options, identity),
+        controls=options.controls,
         crops=not options.no_crops,
         margin=options.margin,
         minimum=options.minimum_size,
@@ -159,6 +166,9 @@ def _curate(options) -> int:
         lines = [*(f"left out {name}: {why}" for name, why in made.dataset.left_out), f"{made.audited.verdict}.", *made.audited.reasons, *made.audited.advice]
         print("\n".join(map(who.one_line, [*lines, *made.dataset.notes])))
         print("\n".join(curation.export_lines(made.plan, result)))
+    if made.plan.blocked:
+        # Only a dry run comes so far.
+        return UNUSABLE
     return NOT_ALL_PASSED if curation.stopped_short(made) else OK
 
 

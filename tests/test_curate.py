@@ -102,6 +102,24 @@ def test_running_again_touches_nothing_and_a_taken_away_picture_goes(run, pictur
     assert not (out / "40_character" / "wide_face.png").exists() and (out / "40_character" / "wide.png").exists()
 
 
+def test_control_pictures_are_matched_by_their_names(run, pictures, tmp_path):
+    mixed, _, _ = pictures
+    controls, out = tmp_path / "before", tmp_path / "pairs"
+    controls.mkdir()
+    for path in mixed.glob("*.png"):
+        Image.new("RGB", (200, 200), (9, 99, 199)).save(controls / f"{path.stem.upper()}.jpg")
+    Image.new("RGB", (200, 200)).save(controls / "spare.png")
+    edit = ["--base-model", "Qwen-Image-Edit-2511", "--mode", "paired edit"]
+    status, _, _ = run(*usual(pictures, out), "--dry-run", *edit)
+    assert status == 2
+    status, said, _ = run(*usual(pictures, out), *edit, "--controls", controls)
+    made = tree(out)
+    assert status == 1 and "1 control picture belongs to no picture: spare.png" in said
+    for name in ("her_0", "her_1", "her_2", "wide", "wide_face"):
+        assert f"control_character/{name}.png" in made
+    assert b"control_character/her_0.png" in made["config.yaml"]
+
+
 def test_without_the_gate_everybody_comes_in(run, pictures, tmp_path):
     mixed, _, _ = pictures
     status, _, _ = run(mixed, "--no-gate", "--trigger", "h3r", "--out", tmp_path / "all", "--no-crops")

@@ -24,7 +24,7 @@ from .gating import gate
 from .recipes import calculate
 from .rules import AuditRules
 from .sheet import report, sheets
-from .sources import from_folder, png_bytes
+from .sources import from_folder, png_bytes, with_controls
 
 SHEET = "contact_sheet"
 # A file beside the pictures takes a name of its own from the second sheet on.
@@ -35,7 +35,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Curation:
-    """What is to be done with a folder. identity, rules: the gate, None for none; reader: for crops, yaw and framing; crops: whether to add them."""
+    """What is to be done with a folder. identity, rules: the gate, None for none; reader: for crops, yaw and framing; controls: a
+    folder with the control pictures for paired edit; crops: whether to add them."""
 
     export: ExportOptions
     captions: CaptionRules = field(default_factory=CaptionRules)
@@ -44,6 +45,7 @@ class Curation:
     rules: Rules | None = None
     recognizer: Recognizer | None = None
     reader: FaceReader | None = None
+    controls: Path | None = None
     crops: bool = True
     margin: float = MARGIN
     minimum: int = MINIMUM
@@ -68,6 +70,8 @@ def curate(folders: Sequence[tuple[Path, Bucket]], wanted: Curation, progress: P
     for folder, bucket in folders:
         found = from_folder(folder, bucket, recursive=True)
         dataset = dataset.added(found.items, found.left_out, found.notes)
+    if wanted.controls is not None:
+        dataset = with_controls(dataset, wanted.controls)
     rate = None
     if wanted.identity is not None and wanted.rules is not None:
         dataset, rate = gate(dataset, wanted.identity, wanted.rules, lambda done, of: progress("gate", done, of))

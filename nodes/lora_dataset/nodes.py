@@ -169,6 +169,13 @@ class LikenessDatasetFromFolder(io.ComfyNode):
                     tooltip="A folder in ComfyUI's input folder, by name, or an absolute path below input, output, LIKENESS_IMPORT_ROOTS or LIKENESS_EXPORT_ROOTS.",
                 ),
                 *_bucket_inputs(),
+                io.String.Input(
+                    "control_folder",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="For paired edit training: a folder with the picture that each one was edited from, under the same file name.",
+                ),
                 io.Boolean.Input("subfolders", default=False, optional=True, tooltip="Whether folders in the folder are looked into, too."),
                 *strictness_inputs("With an identity: how much a face must be like the character. custom takes the threshold below."),
             ],
@@ -179,13 +186,17 @@ class LikenessDatasetFromFolder(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder="", subfolders=False, **inputs):
-        return _folder_state(folder, subfolders)
+    def fingerprint_inputs(cls, folder="", subfolders=False, control_folder="", **inputs):
+        return [_folder_state(folder, subfolders), _folder_state(control_folder, True) if one_line(control_folder) else []]
 
     @classmethod
-    def execute(cls, folder, bucket, strictness, threshold, dataset=None, identity=None, custom_bucket="", repeats=0, subfolders=False) -> io.NodeOutput:
+    def execute(
+        cls, folder, bucket, strictness, threshold, dataset=None, identity=None, custom_bucket="", repeats=0, control_folder="", subfolders=False
+    ) -> io.NodeOutput:
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         found = sources.from_folder(_folder(folder), _bucket(bucket, custom_bucket, repeats), subfolders)
+        if one_line(control_folder):
+            found = sources.with_controls(found, _folder(control_folder))
         found = _gated(found, identity, strictness, threshold, node)
         made = (dataset or Dataset()).added(found.items, found.left_out, found.notes)
         report = _report(made, len(found))

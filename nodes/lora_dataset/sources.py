@@ -279,6 +279,33 @@ def spooled(pixels: np.ndarray, name: str, folder: Path) -> FileSource:
 # --- folders ---
 
 
+def with_controls(dataset: Dataset, folder: Path) -> Dataset:
+    """The dataset with the control pictures of a folder, matched by the picture's file name without extension, whatever its case.
+
+    For paired edit training: the control is what the picture was edited from. Pictures without one stay as they are, which the trainer's check
+    tells; control pictures that match none are in the notes. Raises InputError where the folder is none, or has two of one name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give the folder that has the control pictures.")
+    found: dict[str, Path] = {}
+    for path in files_below(folder, True):
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            other = found.setdefault(path.stem.casefold(), path)
+            if other != path:
+                raise InputError(f"{other.name} and {path.name} in {_printable(folder.name)} are both the control picture of {path.stem}; leave one.")
+    items, used = [], set()
+    for item in dataset.items:
+        stem = Path(item.source.name).stem.casefold()
+        if stem in found and item.parent is None:
+            used.add(stem)
+            control = FileSource(found[stem], _printable(found[stem].name))
+            item = item.decided(f"Its control picture is {control.name}.", control=control)
+        items.append(item)
+    spare = [path.name for stem, path in found.items() if stem not in used]
+    notes = (f"{len(used)} {'picture has' if len(used) == 1 else 'pictures have'} a control picture.", _named(spare, "control picture belongs to no picture", "control pictures belong to no picture"))
+    return dataset.with_items(items).added((), notes=[note for note in notes if note])
+
+
 def from_folder(folder: Path, bucket: Bucket = CHARACTER, recursive: bool = False) -> Dataset:
     """The pictures of a folder, by name, with their sidecar captions, each opened as far as its header.
 
