@@ -137,9 +137,36 @@ def test_the_editor_has_the_commercial_setting(editor, comfy):
         editor.page.wait_for_timeout(500)
 
 
-# --- the rooms scene and flux: workflows that name model files ---
+# What a node shows of its own text, by its type.
+SAID = (
+    """() => Object.fromEntries(app.graph.nodes.map(n => [n.type, n.widgets?.find(w => w.name === '$$node-text-preview')?.value]).filter(([, text]) => text))"""
+)
+
+
+def test_running_the_folder_workflow_shows_in_each_node_what_it_did(editor, comfy):
+    """The report of a node is shown by no frontend of itself, and the bar's last words must not stay."""
+    for stem, pixels in {"closeup": portrait(MIRA, 1024, scale=1.1), "far": portrait(MIRA, 1024, "#7c8a6e", scale=0.4), "friend": portrait(TOMAS)}.items():
+        comfy.upload(f"{stem}.png", np.ascontiguousarray(pixels), "drawn")
+    editor.load(browser.read(ROOT / "example_workflows" / "Dataset from a folder.json"))
+    editor.set_widget("LikenessDatasetFromFolder", 0, "folder", "drawn")
+    editor.set_widget("LikenessDatasetExport", 0, "name", "drawn")
+    editor.problems.clear()
+    editor.run()
+    editor.page.wait_for_function(f"() => ({SAID})().LikenessDatasetExport?.includes('To start the training')", timeout=60_000)
+    assert ours(editor.problems) == [] and not editor.errors()
+    assert editor.js("() => app.graph.nodes.filter(node => node.has_errors).map(node => node.title)") == []
+    said = editor.js(SAID)
+    assert said["LikenessDatasetFromFolder"].startswith("2 pictures: 2 character\nleft out friend: score ")
+    assert said["LikenessFaceCrop"].splitlines()[1].split(" were added")[0].endswith("face crops")
+    assert "\nfar: m1ra" in said["LikenessCaptions"]
+    assert said["LikenessDatasetAudit"].startswith("Needs attention: ")
+    assert said["LikenessDatasetExport"].splitlines()[-2] == "To start the training:"
+
+
+# --- the rooms scene, flux and lora_dataset: workflows made by tests/browser/workflows.py ---
 
 MODEL_WORKFLOWS = list(workflows.WORKFLOWS)
+WITHOUT_MODELS = ("Dataset from a folder",)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +200,7 @@ def test_a_workflow_of_models_has_nothing_red_and_the_host_takes_its_prompt(equi
             assert node["inputs"]["preset"] in ("fast", "balanced", "quality") and first == 1
 
 
-@pytest.mark.parametrize("name", MODEL_WORKFLOWS)
+@pytest.mark.parametrize("name", [name for name in MODEL_WORKFLOWS if name not in WITHOUT_MODELS])
 def test_every_file_that_a_workflow_of_models_chooses_can_be_downloaded_into_its_folder(qwen, flux, name):
     """The editor offers it when the name is a widget's value and properties.models has name, url and directory. A bypassed node is the user's.
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tests.browser import editor as browser
+from tests.browser.workflows import DATASET
 from tests.conftest import ROOT, comfyui_root
 from tests.host.comfy import Comfy
 from tests.tiny import flux_models, qwen_models
@@ -44,8 +45,28 @@ PICTURES = {
     "Qwen 2512 + ReActor (fast 4 steps)": [portrait(MIRA)],
     "Retake until match": [portrait(MIRA)],
     "Flux IP-Adapter face": [portrait(MIRA)],
+    "Dataset from a folder": [portrait(MIRA)],
+    "Character LoRA dataset": [portrait(MIRA)],
 }
-RUN_FIRST = ("Identity gate",)
+# What lies in the folder that a workflow reads: pictures by name, with the captions beside them.
+FOLDERS = {
+    "Dataset from a folder": {
+        "kitchen": (portrait(MIRA, 1024, background="#d9c9a8", clothes="#9a3b3b", scale=0.6, x=-150), "upper body, red sweater, warm light, a kitchen"),
+        "park": (portrait(MIRA, 1024, background="#7c8a6e", clothes="#2f4858", scale=0.4, x=200, y=-60), "upper body, blue jacket, overcast light, a park"),
+        "studio": (portrait(MIRA, 1024, background="#b7b7bd", clothes="#e0dccf", scale=1.15), "closeup, even studio light, grey wall"),
+        "beach": (
+            portrait(MIRA, 1024, background="#c9dbe6", clothes="#f0c05a", scale=0.75, x=120, y=40, light=1.05),
+            "portrait, yellow shirt, hard light, a beach",
+        ),
+        "night": (
+            blurred(portrait(MIRA, 1024, background="#2b2f3a", clothes="#6b4a7d", scale=0.9, x=-60), 3),
+            "portrait, purple coat, street light, a street at night",
+        ),
+        "small": (portrait(MIRA, 600, background="#a86f5a", clothes="#33475b", scale=0.85, x=60, y=-30), "portrait, blue shirt, before a brick wall"),
+        "friend": (portrait(TOMAS, 1024, background="#7c8a6e", clothes="#2f4858", scale=0.8), "portrait, a friend in a park"),
+    }
+}
+RUN_FIRST = ("Identity gate", "Dataset from a folder")
 VIEW = {"width": 3000, "height": 1700}
 LONGEST = 1500
 FRAME_MARGIN = 12
@@ -74,6 +95,9 @@ def take(name: str, comfy: Comfy, target: Path) -> None:
     workflow = browser.read(ROOT / "example_workflows" / f"{name}.json")
     # The picture that every fresh ComfyUI has in its input folder, and that the workflows name.
     comfy.upload("example.png", PICTURES[name][0])
+    for stem, (pixels, caption) in FOLDERS.get(name, {}).items():
+        comfy.upload(f"{stem}.png", pixels, DATASET)
+        (comfy.base / "input" / DATASET / f"{stem}.txt").write_text(caption, encoding="utf-8")
     with browser.editor(comfy.url) as editor:
         editor.page.set_viewport_size(VIEW)
         editor.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)

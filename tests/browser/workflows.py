@@ -1,4 +1,4 @@
-"""Make the example workflows of the rooms scene and flux in the real editor: `python -m tests.browser.workflows [NAME...]`.
+"""Make the example workflows of the rooms scene, flux and lora_dataset in the real editor: `python -m tests.browser.workflows [NAME...]`.
 
 Needs a ComfyUI, Playwright and Chromium (CONTRIBUTING.md). Each graph is described here by names: nodes, their widgets and links, and which nodes
 stand together. The editor creates it, so that what it saves is what it loads: the order of widget values, sockets and links. The places come from
@@ -73,6 +73,8 @@ FILES = {
 SWAP_MODEL = "inswapper_128.onnx"
 # What stands in a Character LoRA until the user chooses. The node is bypassed, so nobody misses the file.
 OWN_LORA = "my_character.safetensors"
+# A dataset's name, and the folder of pictures in ComfyUI's input; the word that calls the character; the pictures of a usual dataset.
+DATASET, TRIGGER, DATASET_PLAN = "my_character", "m1ra", "20 closeup, 30 full body, 20 variety"
 
 # ---- describing a graph ----------------------------------------------------------------------------------------------
 
@@ -178,6 +180,18 @@ class Graph:
     def save(self, title: str, images: Link, prefix: str, height: int) -> Node:
         return self.add(title, "SaveImage", title, (NARROW, height), images=images, filename_prefix=prefix)
 
+    def to_trainer(self, dataset: Link, identity: Link, **export) -> tuple[Node, ...]:
+        """(captions, audit, contact sheet, report, export, what was written) of a dataset. export: further inputs of the export."""
+        captions = self.add("captions", "LikenessCaptions", "", (WIDE, 760), dataset=dataset, trigger=TRIGGER, source="keep")
+        audit = self.add("audit", "LikenessDatasetAudit", "", (WIDEST, 960), dataset=captions["dataset"], identity=identity, plan=DATASET_PLAN)
+        sheet = self.add("sheet", "PreviewImage", "Contact sheet, the worst first", (WIDEST, 320), images=audit["sheet"])
+        report = self.add("report", "PreviewAny", "Report of the audit", (WIDEST, 500), source=audit["report"])
+        chosen = {"name": DATASET, "trainer": "ai-toolkit", "base_model": "Qwen-Image-2512", "vram": "24", "dry_run": False}
+        wires = {"dataset": audit["dataset"], "report": audit["report"], "sheet": audit["sheet"]}
+        written = self.add("export", "LikenessDatasetExport", "", (WIDEST, 960), **wires, **chosen | export)
+        told = self.add("written", "PreviewAny", "What was written, and the command to train", (WIDEST, 500), source=written["report"])
+        return captions, audit, sheet, report, written, told
+
     def verdicts(self, gate: Node, prefix: str, *more: Node, title: str = "Is it the character?") -> Area:
         """A gate and where its pictures go."""
         saved = self.save("Passed: saved", gate["passed"], prefix, 300)
@@ -280,6 +294,24 @@ def files_and_licences(names: list[str], recognizer: bool = True, reactor: bool 
 
 **Licences**, as far as we know; the page of each file has the last word. {"; ".join(licences)}.{own} Use faces of people who agreed to it."""
 
+
+VERDICTS = """**Verdicts.** Each picture, and the dataset, is one of these:
+
+* *Ready*: nothing is held against it.
+* *Needs attention*: it is exported, and the report says what may harm the training.
+* *Blocked*: nothing is exported until you mend what the report names, or let it pass.
+
+You have the last word: the line `photo_03: blur, resolution` in Audit Dataset's *waive* lets a picture pass, `*: exposure` all of them."""
+
+TRAINING = f"""**Where the dataset lies.** In `ComfyUI/output/likeness/datasets/{DATASET}`: pictures and captions in `40_character`, `config.yaml` for ai-toolkit, \
+`report.md`, `contact_sheet.png`, and `manifest.json` with the source of each picture.
+
+**Start the training** where [ai-toolkit](https://github.com/ostris/ai-toolkit) is installed, which may be another machine with a copy of that folder: open a \
+terminal in the folder and type `python /path/to/ai-toolkit/run.py config.yaml`, with the Python that ai-toolkit has. What to watch: \
+[training guide](https://github.com/comfyui-likeness/ComfyUI-Likeness/blob/main/docs/training-guide.md).
+
+**Nothing is deleted.** Pictures are read, never changed. Export LoRA Dataset writes over no file but its own, and a second run writes only what changed. \
+*dry_run* shows first what would be written."""
 
 OPEN_HELP = "The (i) in a node's toolbar opens its help."
 NO_FACE_YET = "(ComfyUI's own example.png, which stands there at first, shows no face.)"
@@ -749,6 +781,119 @@ def flux_face(graph: Graph, name: str):
         Area("Picture", ((latent, sampler, vae, picture),)),
         Area("Is it the character?", ((saved, score, plot),)),
     )
+
+
+@workflow("Dataset from a folder")
+def dataset_from_folder(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Turns a folder of pictures into a dataset for a character LoRA, with a configuration for ai-toolkit. Pictures of somebody else stay out, face crops are put "
+        "beside the pictures, captions get the trigger word, and all of it is looked over and written. No GPU is needed, and no model but a recognizer.",
+        [
+            f"Put the **pictures** into `ComfyUI/input/{DATASET}`, or type the name of another folder there into Dataset from Folder. A caption may lie beside each: "
+            "`photo.txt` for `photo.jpg`.",
+            f"Choose a **reference** in Load Image: one person, a large and sharp face, best a picture that is not in the folder. {NO_FACE_YET}",
+            "Write a **trigger word** of your own into Captions, and a **name** into Export LoRA Dataset.",
+            "Press **Run**. Each node says what it did and what it left out; the report has what is wrong with which picture, and which shots are missing.",
+        ],
+        "**No captions?** A picture without a .txt gets the trigger alone. Write at least its framing, clothes, place and light, such as `closeup, red scarf, on a "
+        "bridge, overcast light`.",
+        f"**Bodies without a face?** A second Dataset from Folder, with *bucket* body and this one wired to its *dataset*, adds them; they are not judged. {OPEN_HELP}",
+        RECOGNIZER.replace("Character Identity takes", "Load Face Recognizer stands on"),
+        recognizer=False,
+    )
+    rest = f"""{VERDICTS}
+
+{TRAINING}
+
+**Faces** for crops and framing are found by the recognizer. MediaPipe, where its files are, also sees which way they look, and by the body what is in the frame:
+`python ComfyUI/custom_nodes/ComfyUI-Likeness models download mediapipe-face-detector mediapipe-face-landmarker mediapipe-pose-landmarker`
+
+**Licences**, as far as we know. dlib's face weights: CC0 1.0; AuraFace: Apache-2.0 with YuNet, MIT; MediaPipe: Apache-2.0; Likeness: Apache-2.0. **buffalo_l and antelopev2: \
+non-commercial research only**, by InsightFace; *auto* never takes them. Use faces of people who agreed to it; *statement* in Export LoRA Dataset keeps that in the manifest."""
+    notes = [
+        graph.add(title, "MarkdownNote", title, (NOTE_WIDTH, 0), text=text) for title, text in {"Read me": read, "Verdicts, training, licences": rest}.items()
+    ]
+    face = graph.picture("face", "Reference: the face")
+    recognizer = graph.add("recognizer", "LikenessLoadRecognizer", "", (NARROW, 0), recognizer="auto", device="auto")
+    identity = graph.identity(face, recognizer=recognizer["recognizer"])
+    found = graph.add("folder", "LikenessDatasetFromFolder", "", (NARROW, 480), identity=identity["identity"], folder=DATASET, bucket="character")
+    crops = graph.add("crops", "LikenessFaceCrop", "", (NARROW, 480), dataset=found["dataset"], identity=identity["identity"])
+    captions, audit, sheet, report, export, written = graph.to_trainer(crops["dataset"], identity["identity"])
+    return (
+        Area("", (tuple(notes),)),
+        Area("Character", ((face, recognizer, identity),)),
+        Area("Pictures", ((found, crops),)),
+        Area("Captions", ((captions,),)),
+        Area("Fit to train on?", ((audit, sheet, report),)),
+        Area("For the trainer", ((export, written),)),
+    )
+
+
+@workflow("Character LoRA dataset")
+def character_lora_dataset(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Makes a dataset for a character LoRA out of one photograph: 70 shots with Qwen-Image-Edit-2511, of which those that are the character are captioned, audited "
+        "and written with a configuration for ai-toolkit.",
+        [
+            f"Choose a **reference** in Load Image: one person, a large and sharp face. {NO_FACE_YET}",
+            "Write lines into **Shot List**: nothing that belongs to the character, such as the colour of the hair, and nothing in every shot. Set *limit* to 7 for the "
+            "first run.",
+            "Write a **trigger word** of your own into Captions, and a **name** into Export LoRA Dataset.",
+            "Press **Run**. When you like what you see, set *limit* to 70 and run again: finished shots are kept while ComfyUI runs.",
+        ],
+        "**Better, slower.** The LoRA learns the look of its pictures, smooth skin included. Set *preset* to balanced or quality and *speed_lora* to none before the "
+        "run with 70.",
+        "**Too few pass?** Take a better reference, or set *max_takes* to 4. What the plan misses stands in Audit Dataset's *missing scenes*, one prompt a line.",
+        VERDICTS,
+        TRAINING,
+        f"**More pictures?** Photographs come in by Dataset from Folder: wire it to Add to Dataset's *dataset*. {OPEN_HELP}",
+    )
+    loaders = graph.loaders(files.EDIT_2511)
+    face, references, identity = graph.character()
+    shots = graph.shots(
+        TALL_SHOTS,
+        scenes="stands in a sunlit kitchen\nsits at a café table\nwalks through an autumn park\nleans against a brick wall\nwaits on a station platform\n"
+        "reads in a library\nstands on a rooftop above the city\nsits on the steps of a house",
+        angles="front\nfront left\nfront right",
+        lighting="soft window light\novercast daylight\nwarm evening light\neven studio light",
+        expressions="a slight smile\na neutral expression\nlaughing\na thoughtful look",
+        outfits="a blue denim jacket\na grey wool sweater\na white linen shirt\na black turtleneck\na red raincoat",
+        framing_plan=DATASET_PLAN,
+        template="The person of {picture:face} {scene}[, {expression}][, wearing {outfit}][, {light}][, {framing}][, {angle}], photograph",
+        limit=70,
+    )
+    scene = graph.scene(
+        references=references["references"],
+        shots=shots["shots"],
+        identity=identity["identity"],
+        scene=BY_SHOTS,
+        aspect_ratio="3:4",
+        max_takes=2,
+        save_as=f"likeness/{DATASET}/shot",
+        group=4,
+        **FAST_2511,
+    )
+    gate = graph.gate(scene, identity, captions=scene["captions"])
+    sides = tuple(graph.show(title, gate[title.lower()], 240) for title in ("Rejected", "Uncertain"))
+    wires = {"image": gate["passed"], "captions": gate["passed captions"]}
+    added = graph.add(
+        "add", "LikenessDatasetAdd", "", (NARROW, 480), **wires, bucket="character", name="shot", provenance=f"model: {Path(files.EDIT_2511).stem}"
+    )
+    captions, audit, sheet, report, export, written = graph.to_trainer(added["dataset"], identity["identity"], synthetic="yes")
+    made = (
+        Area("Shots", ((shots,),)),
+        Down((Area("Models", (loaders,)), Area("Character", ((face,), (references, identity))))),
+        Area("Scene", ((scene,),)),
+        Area("Is it the character?", ((gate,), sides)),
+        Area("Dataset", ((added,),)),
+    )
+    judged = (
+        Area("Captioned and judged", ((captions,), (audit,), (sheet, report))),
+        Area("For the trainer", ((export,), (written,))),
+    )
+    return graph.notes(read, [*BASE_2511, files.LIGHTNING_2511]), Down((Across(made), Across(judged)))
 
 
 # ---- building it in the editor ---------------------------------------------------------------------------------------
