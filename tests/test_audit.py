@@ -614,7 +614,7 @@ def test_a_sheet_has_at_most_sixty_pictures_and_the_worst_come_first():
     result = many(130)
     pages = list(sheets(result, "Mira"))
     assert len(pages) == sheet_count(result) == 3 and all(page.dtype == np.uint8 and page.shape[2] == 3 for page in pages)
-    assert pages[0].shape[:2] == (44 + 6 * 268, 2008) and pages[2].shape[0] == 44 + 268
+    assert pages[0].shape[:2] == (44 + 6 * 268, 2008) and pages[2].shape[:2] == (44 + 3 * 268, 8 + 4 * 200)
     order = [VERDICTS.index(one.level) for one in sorted(result.dataset.items, key=lambda one: -VERDICTS.index(one.level))]
     assert order == sorted(order, reverse=True) and len(set(order)) > 1
     assert PER_SHEET == 60

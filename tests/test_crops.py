@@ -187,19 +187,19 @@ def test_wrong_values_are_named(box, margin, minimum, error, said):
 @pytest.mark.parametrize(
     ("caption", "fitting"),
     [
-        ("mira, full body shot, head to toe, standing, red coat, black boots, in a park", "mira, close-up, red coat, in a park"),
-        ("mira, full body, jeans, smiling", "mira, close-up, smiling"),
-        ("mira, full body, upper body, smiling", "mira, close-up, smiling"),
-        ("A full body shot of mira walking in a park, soft light", "A close-up of mira walking in a park, soft light"),
-        ("mira sits at a table, an upper body photo", "mira sits at a table, a close-up photo"),
-        ("full-length photo of mira from head to toe in a park", "close-up photo of mira in a park"),
-        ("mira, cowboy shot, from mid-thigh up, white shirt and jeans", "mira, close-up, white shirt and jeans"),
-        ("mira, portrait, head and shoulders, smiling", "mira, close-up, smiling"),
-        ("mira, close-up of the face", "mira, close-up"),
-        ("mira, standing in a kitchen, 1,000 lights", "mira, close-up, standing in a kitchen, 1,000 lights"),
-        ("miranda, smiling", "close-up, miranda, smiling"),
-        ("a woman in a park", "close-up, a woman in a park"),
-        ("mira", "mira, close-up"),
+        ("mira, full body shot, head to toe, standing, red coat, black boots, in a park", "mira, closeup, red coat, in a park"),
+        ("mira, full body, jeans, smiling", "mira, closeup, smiling"),
+        ("mira, full body, upper body, smiling", "mira, closeup, smiling"),
+        ("A full body shot of mira walking in a park, soft light", "A closeup of mira walking in a park, soft light"),
+        ("mira sits at a table, an upper body photo", "mira sits at a table, a closeup photo"),
+        ("full-length photo of mira from head to toe in a park", "closeup photo of mira in a park"),
+        ("mira, cowboy shot, from mid-thigh up, white shirt and jeans", "mira, closeup, white shirt and jeans"),
+        ("mira, portrait, head and shoulders, smiling", "mira, closeup, smiling"),
+        ("mira, close-up of the face", "mira, closeup"),
+        ("mira, standing in a kitchen, 1,000 lights", "mira, closeup, standing in a kitchen, 1,000 lights"),
+        ("miranda, smiling", "closeup, miranda, smiling"),
+        ("a woman in a park", "closeup, a woman in a park"),
+        ("mira", "mira, closeup"),
         ("", ""),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_crop_is_put_beside_its_picture_with_all_that_is_known_of_that():
     assert original.decisions == ("A face crop was put beside it: a_face.",)
     assert other.decisions == ("No face crop: no face was found.",)
     assert (crop.stem, crop.parent, crop.bucket, crop.framing) == ("a_face", "a", item.bucket, "closeup")
-    assert (crop.caption, crop.caption_source, crop.origin) == ("mira, close-up, red coat", "sidecar", {"seed": 3})
+    assert (crop.caption, crop.caption_source, crop.origin) == ("mira, closeup, red coat", "sidecar", {"seed": 3})
     assert dict(crop.shot) == {"clothing": "red coat", "light": "soft light"}
     # The score was that of some face, perhaps of another one.
     assert (crop.likeness, crop.verdict) == (None, "")
@@ -370,7 +370,7 @@ def test_in_a_group_the_crop_is_of_the_person_who_is_asked_for(group, people, id
         found = dlib_recognizer.faces([type(group)(crop.source.pixels())])[0].faces
         scores = [max(identity.score(np.stack([face.embedding for face in found]))) for identity in identities]
         assert int(np.argmax(scores)) == number
-        assert (crop.caption, crop.verdict) == ("mira, close-up", "pass") and crop.likeness > 0.5
+        assert (crop.caption, crop.verdict) == ("mira, closeup", "pass") and crop.likeness > 0.5
     largest = add_crops(dataset, reader, 0.6, 150, LARGEST).items[1]
     assert largest.crop == crop_box(group.size, reader.read(group.pixels)[0].box, 0.6, 150)
 

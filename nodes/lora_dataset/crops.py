@@ -283,7 +283,6 @@ def crop_framing(reading: FaceReading, box: Box) -> str:
     return "closeup" if framing_by_face(share) == "closeup" else "portrait"
 
 
-CROP_WORDS = {"closeup": "close-up", "portrait": "portrait"}
 # Words of framing inside a caption, with an article before them, which the new words need to agree with.
 _FRAMING = re.compile(
     r"\b(?:(?P<article>an?|the)\s+)?(?:(?:extreme|medium|tight)\s+)?"
@@ -313,7 +312,7 @@ def crop_caption(caption: str, framing: str, trigger: str = "", tag: str = "") -
     The words for the framing become those for the crop's (closeup or portrait), where there are none they are put behind the trigger; how far the
     picture reached (head to toe) and parts that speak of legs, footwear or a pose of the whole body alone go.
     """
-    words, kept, placed = CROP_WORDS[framing], [], False
+    words, kept, placed = framing, [], False
 
     def once(match: re.Match) -> str:
         nonlocal placed

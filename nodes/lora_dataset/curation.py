@@ -128,4 +128,6 @@ def export_lines(plan: ExportPlan, result: ExportResult) -> list[str]:
     """What an export did or would do, with the arithmetic of the run and the command."""
     written = f"{'Written to' if result.written else 'Nothing is written (dry run); it would go to'} {result.folder}"
     archive = [f"Archive: {result.archive}"] if result.archive else []
-    return [written, *result.lines(), *calculate(plan.job).lines(), *archive, "To start the training:", result.command]
+    # What is wanted most comes first: a node shows the first lines only.
+    start = ["To start the training:", *result.command.splitlines()]
+    return [written, *start, *archive, *calculate(plan.job).lines(), *result.lines()]

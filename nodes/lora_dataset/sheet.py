@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +72,8 @@ def _heading(result: AuditResult, name: str, page: int, count: int) -> str:
 
 def _sheet(items: list[DatasetItem], heading: str, shade: str) -> np.ndarray:
     cell = LABEL + THUMBNAIL_SIDE + LINES * LINE + GAP
-    columns = max(FEWEST_COLUMNS, min(COLUMNS, len(items)))
+    # Wider than high, as screens are.
+    columns = max(FEWEST_COLUMNS, min(COLUMNS, math.ceil(math.sqrt(1.5 * len(items)))))
     width = columns * (THUMBNAIL_SIDE + GAP) + GAP
     image = Image.new("RGB", (width, HEADER + -(-len(items) // columns) * cell), PAPER)
     draw = ImageDraw.Draw(image)

@@ -302,7 +302,10 @@ def with_controls(dataset: Dataset, folder: Path) -> Dataset:
             item = item.decided(f"Its control picture is {control.name}.", control=control)
         items.append(item)
     spare = [path.name for stem, path in found.items() if stem not in used]
-    notes = (f"{len(used)} {'picture has' if len(used) == 1 else 'pictures have'} a control picture.", _named(spare, "control picture belongs to no picture", "control pictures belong to no picture"))
+    notes = (
+        f"{len(used)} {'picture has' if len(used) == 1 else 'pictures have'} a control picture.",
+        _named(spare, "control picture belongs to no picture", "control pictures belong to no picture"),
+    )
     return dataset.with_items(items).added((), notes=[note for note in notes if note])
 
 

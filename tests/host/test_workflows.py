@@ -251,7 +251,7 @@ def test_a_folder_becomes_a_dataset_without_a_model_and_without_a_stranger(run, 
     captions = captions_of(folder / "40_character")
     assert sorted(captions) == [*(f"her {i}" for i in range(6)), "wide", "wide_face"]
     assert captions["her 0"].strip() == f"{TRIGGER}, closeup, brown jacket"
-    assert captions["wide_face"].strip() == f"{TRIGGER}, close-up, against a grey wall"
+    assert captions["wide_face"].strip() == f"{TRIGGER}, closeup, against a grey wall"
     assert all(caption.split(",")[0].strip() == TRIGGER and caption.count(TRIGGER) == 1 for caption in captions.values())
     checked_config(folder)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -261,7 +261,7 @@ def test_a_folder_becomes_a_dataset_without_a_model_and_without_a_stranger(run, 
     (sheet,) = ran.pictures("Contact sheet, the worst first")
     assert (np.asarray(Image.open(folder / "contact_sheet.png")) == sheet).all()
     (told,) = ran.run.texts(ran.id_of("What was written, and the command to train"))
-    assert told.splitlines()[0] == f"Written to {folder}" and told.splitlines()[-1].endswith("config.yaml")
+    assert told.splitlines()[0] == f"Written to {folder}" and told.splitlines()[2].endswith("config.yaml")
     assert {path: path.read_bytes() for path in (qwen.base / "input" / DATASET).iterdir()} == before
 
 
