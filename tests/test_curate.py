@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def pictures(tmp_path_factory, people, variants):
     Image.fromarray(canvas).save(mixed / "wide.png")
     Image.fromarray(people[4].pixels).save(mixed / "other.png")
     (mixed / "broken.jpg").write_bytes(b"nothing")
+    # Its header is whole, its picture is not.
+    Image.fromarray(people[1].pixels).save(mixed / "half.jpg")
+    (mixed / "half.jpg").write_bytes((mixed / "half.jpg").read_bytes()[:3000])
     draw = np.random.default_rng(1)
     Image.fromarray(np.kron(draw.integers(0, 255, (20, 20, 3), np.uint8), np.ones((40, 40, 1), np.uint8))).save(body / "legs_1.png")
     reference = folder / "reference.png"
@@ -75,6 +79,8 @@ def test_a_folder_becomes_a_dataset_and_what_stays_out_is_named(run, pictures, t
     assert made["40_character/her_1.txt"] == b"h3r, closeup, reading book 1"
     assert "left out other: score" in out and "left out broken.jpg" in out and "config.yaml" in out
     assert {"config.yaml", "manifest.json", "report.md", "contact_sheet.png"} <= set(made)
+    mixed, _, _ = pictures
+    assert "left out half" in out and not any(str(mixed).encode() in content for content in made.values())
 
 
 def test_the_audit_comes_as_json_too(run, pictures, tmp_path):
@@ -120,9 +126,23 @@ def test_control_pictures_are_matched_by_their_names(run, pictures, tmp_path):
     assert b"control_character/her_0.png" in made["config.yaml"]
 
 
+def test_control_pictures_among_the_pictures_are_refused(run, pictures, tmp_path):
+    mixed, _, _ = pictures
+    status, _, err = run(*usual(pictures, tmp_path / "pairs"), "--base-model", "Qwen-Image-Edit-2511", "--mode", "paired edit", "--controls", mixed)
+    assert status == 2 and "lie among the pictures themselves" in err
+
+
+def test_a_webhook_that_cannot_be_used_does_not_stop_the_work(run, pictures, tmp_path):
+    status, _, _ = run(*usual(pictures, tmp_path / "her"), "--webhook", "http://127.0.0.1/hook")
+    assert status == 1 and (tmp_path / "her" / "config.yaml").is_file()
+
+
 def test_without_the_gate_everybody_comes_in(run, pictures, tmp_path):
     mixed, _, _ = pictures
-    status, _, _ = run(mixed, "--no-gate", "--trigger", "h3r", "--out", tmp_path / "all", "--no-crops")
+    status, _, err = run(mixed, "--no-gate", "--trigger", "h3r", "--out", tmp_path / "all", "--no-crops")
+    assert status == 2 and "half" in err and str(mixed) not in err
+    whole = shutil.copytree(mixed, tmp_path / "whole", ignore=shutil.ignore_patterns("half.jpg"))
+    status, _, _ = run(whole, "--no-gate", "--trigger", "h3r", "--out", tmp_path / "all", "--no-crops")
     assert status == 1 and "40_character/other.png" in tree(tmp_path / "all")
 
 

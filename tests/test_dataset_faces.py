@@ -22,6 +22,8 @@ from character_likeness.nodes.identity.recognizers.faces import overlap
 from character_likeness.nodes.lora_dataset import faces
 from character_likeness.nodes.lora_dataset.faces import BLAZE_FACES, FACE_SHARES, framing_by_face, framing_by_pose, open_reader, turned
 
+pytestmark = pytest.mark.mediapipe
+
 OLD_WHEEL = "LIKENESS_MEDIAPIPE_0_10_21"
 FULL, SHORT = "face_detection_full_range_sparse.tflite", "face_detection_short_range.tflite"
 

@@ -317,3 +317,39 @@ def test_a_journal_line_that_was_cut_off_is_no_harm(rig, tmp_path):
     for path in sorted(log.parent.glob("*[0-9a-f]"))[:3]:
         path.write_bytes(path.read_bytes()[:-1])
     rig.check(out, None)
+
+
+def test_what_somebody_writes_while_files_are_made_is_kept(tmp_path):
+    from character_likeness.nodes.lora_dataset.targets import Wanted
+    from character_likeness.nodes.lora_dataset.writing import bring_about
+
+    folder = tmp_path / "set"
+    bring_about(folder, [Wanted.of("a/x.txt", b"old"), Wanted.of("a/gone.txt", b"old")])
+
+    def meanwhile(path, words):
+        def make(file):
+            (folder / path).write_text(words)
+            file.write(b"ours")
+            return {}
+
+        return make
+
+    for path in ("a/x.txt", "a/new.txt"):
+        with pytest.raises(ExportError, match="was changed while the export ran"):
+            bring_about(folder, [Wanted(path, "new", meanwhile(path, "mine")), Wanted.of("a/gone.txt", b"old")])
+        assert (folder / path).read_text() == "mine"
+        (folder / path).unlink()
+    bring_about(folder, [Wanted.of("a/gone.txt", b"old")])
+    done = bring_about(folder, [Wanted("b.txt", "new", meanwhile("a/gone.txt", "mine"))])
+    assert done.kept == ("a/gone.txt",) and (folder / "a/gone.txt").read_text() == "mine"
+
+
+def test_a_picture_that_is_another_than_the_one_that_was_judged_is_not_exported(tmp_path):
+    from character_likeness.nodes.errors import PictureError
+
+    dataset = dataset_of(album(tmp_path / "in", 2))
+    judged = dataset.with_items([replace(item, seen=item.source.key) for item in dataset.items])
+    plan_export(judged, options(tmp_path / "out"))
+    Image.new("RGB", (50, 50), (255, 0, 0)).save(judged.items[1].source.path)
+    with pytest.raises(PictureError, match="is another picture than the one that was judged"):
+        plan_export(judged, options(tmp_path / "out"))

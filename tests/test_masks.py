@@ -15,6 +15,8 @@ import pytest
 from character_likeness.nodes.errors import InputError, MissingModelError
 from character_likeness.nodes.identity import masks
 
+pytestmark = pytest.mark.mediapipe
+
 cv2 = pytest.importorskip("cv2")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,6 +23,8 @@ from character_likeness.nodes.lora_dataset.trainers.known_keys import known_keys
 from tests.conftest import ROOT
 from tests.trainers.jobs import PAIRS, job_of, lay_out, small_dataset
 
+pytestmark = pytest.mark.trainers
+
 CHECKOUTS = {
     "ai-toolkit": ("AI_TOOLKIT_ROOT", "toolkit/config_modules.py"),
     "musubi-tuner": ("MUSUBI_ROOT", "src/musubi_tuner/dataset/config_utils.py"),

@@ -104,7 +104,7 @@ def audit(
 
 def _with_findings(item: DatasetItem, linted: DatasetItem, book: Book, i: int) -> DatasetItem:
     others = tuple(finding for finding in linted.findings if finding.rule not in RULES)
-    return replace(item, findings=(*book.findings[i], *others), measured=book.measured[i])
+    return replace(item, findings=(*book.findings[i], *others), measured=book.measured[i], seen=getattr(book.seen[i], "key", ""))
 
 
 def _counts(item: DatasetItem) -> bool:

@@ -17,7 +17,7 @@ from ..identity.masks import MESH_IOU
 from ..identity.recognizers.faces import overlap
 from ..identity.scoring import PASS, Rules, judge, measure, threshold_of
 from ..pictures import Picture
-from .dataset import Dataset, DatasetItem, Source
+from .dataset import Dataset, DatasetItem, Source, said_of
 from .faces import FaceReader, FaceReading, framing_by_face
 from .wording import framing_of, line_of, parts_of
 
@@ -208,7 +208,7 @@ def _crop_of(item: DatasetItem, trigger: str, reader: FaceReader, margin: float,
     try:
         pixels = item.source.pixels()
     except PictureError as error:
-        raise _NoCrop("the picture cannot be read", error) from None
+        raise _NoCrop("the picture cannot be read", said_of(item, error)) from None
     reading, likeness, chosen = _best_match(pixels, reader, identity) if identity is not None else _largest(pixels, reader)
     try:
         box = crop_box(pixels.shape[1::-1], reading.box, margin, minimum)

@@ -90,7 +90,8 @@ class DatasetItem:
     None and "" when there was none. parent: the stem of the picture that it is a crop of; crop: (left, top, right, bottom) in the parent, in
     pixels, outside of which the picture was reflected. control: for edit models, the picture that is edited into this one. origin: JSON values that
     the manifest keeps: source, prompt, seed, model, workflow, synthetic. decisions: what was done with it so far, a sentence each. findings: what
-    the audit has to say of it; waived: rules that the user lets pass for it. measured: what the audit measured, JSON values.
+    the audit has to say of it; waived: rules that the user lets pass for it. measured: what the audit measured, JSON values. seen: the key of the content that gate and
+    audit judged, "" before that.
     """
 
     source: Source
@@ -110,6 +111,7 @@ class DatasetItem:
     findings: tuple[Finding, ...] = ()
     waived: frozenset[str] = frozenset()
     measured: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    seen: str = ""
 
     def decided(self, sentence: str, **changes: Any) -> DatasetItem:
         """A copy with these changes and the sentence that says why."""
@@ -120,6 +122,12 @@ class DatasetItem:
         """The worst of what is said of it and not waived."""
         levels = [finding.level for finding in self.findings if finding.rule not in self.waived]
         return max(levels, key=VERDICTS.index, default=READY)
+
+
+def said_of(item: DatasetItem, error: Exception) -> str:
+    """What an error says of a picture, without the folders of this machine: it goes into reports that are passed on."""
+    path = getattr(item.source, "path", None)
+    return str(error).replace(str(path), str(item.origin.get("source") or item.stem)) if path else str(error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, PictureError
 from ..files import checked_name
 from ..pictures import PICTURE_SUFFIXES
 from ..texts import one_line
@@ -121,6 +121,9 @@ def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", besi
     recipe = recipes.resolve(options.recipe, trainer, base_model, options.mode, options.vram, options.learning_rate, options.ema_decay)
     journal = read_journal(folder)
     keys = keys_of(dataset)
+    for item in dataset.items:
+        if item.seen and item.seen != keys[item.source]:
+            raise PictureError(f"{item.stem} is another picture than the one that was judged; run it again from the start.")
     job = job_for(
         dataset,
         trainer,

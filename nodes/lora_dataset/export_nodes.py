@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from .. import host
 from ..errors import MissingModelError, MissingPackageError
+from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
 from ..texts import one_line
 from . import audit as auditing
@@ -286,7 +287,7 @@ class LikenessDatasetExport(io.ComfyNode):
     ) -> io.NodeOutput:
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         options = export.ExportOptions(
-            Path(one(folder, "folder")),
+            _place(one_line(one(folder, "folder"))),
             one(name, "name"),
             one(trainer, "trainer"),
             one(base_model, "base_model"),
@@ -319,3 +320,8 @@ class LikenessDatasetExport(io.ComfyNode):
         said = "\n".join(curation.export_lines(plan, result))
         node.tell(said)
         return io.NodeOutput(str(result.folder), str(result.config), said, ui=ui.PreviewText(said))
+
+
+def _place(folder: str) -> Path:
+    """A client's folder: absolute, or below the output folder by a name that is good on every system."""
+    return Path(folder) if Path(folder).is_absolute() or not folder else checked_name(folder)

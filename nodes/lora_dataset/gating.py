@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..errors import PictureError
 from ..identity.identity import Identity
 from ..identity.scoring import NOT_JUDGED, PASSED, UNCERTAIN_VERDICT, MatchRate, Measured, Rules, judge, match_rate
-from .dataset import Dataset
+from .dataset import Dataset, said_of
 from .survey import Looker, survey
 
 
@@ -36,13 +36,13 @@ def gate(dataset: Dataset, identity: Identity, rules: Rules, progress: Callable[
         found = seen[id(item)]
         if isinstance(found, PictureError):
             gone.add(item.stem)
-            left_out.append((item.stem, str(found).rstrip(".")))
+            left_out.append((item.stem, said_of(item, found).rstrip(".")))
             continue
         measured = Measured(found.found.faces, found.found.scores[:, None])
         (judgement,) = judge([measured], [identity], rules, [item.caption])
         rate += match_rate([measured], [identity], rules.face, [item.caption])
         if judgement.goes == PASSED:
-            kept.append(item.decided(f"{identity.name}: {judgement.reason}.", likeness=judgement.score, verdict=judgement.verdict))
+            kept.append(item.decided(f"{identity.name}: {judgement.reason}.", likeness=judgement.score, verdict=judgement.verdict, seen=found.key))
         else:
             gone.add(item.stem)
             # Nobody sorts the uncertain ones of a folder by hand, so they stay out unless the rules let them pass.

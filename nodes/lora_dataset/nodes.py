@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
 from ..identity import scoring
 from ..identity.nodes import strictness_inputs
+from ..pictures import from_floats
 from ..texts import one_line
 from . import captions as captioning
 from . import crops, curation, faces, gating, sources, targets
@@ -124,7 +126,7 @@ def _folder(text: str) -> Path:
     text = one_line(text)
     if not text:
         raise InputError("The folder is empty; give one in ComfyUI's input folder by its name, or an absolute path.")
-    path = Path(text).expanduser()
+    path = Path(text)
     own = Path(folder_paths.get_input_directory())
     named = [Path(part).expanduser() for part in os.environ.get(IMPORT_ROOTS, "").split(os.pathsep) if part.strip()]
     resolved = (path if path.is_absolute() else own / path).resolve()
@@ -169,6 +171,8 @@ class LikenessDatasetFromFolder(io.ComfyNode):
                     tooltip="A folder in ComfyUI's input folder, by name, or an absolute path below input, output, LIKENESS_IMPORT_ROOTS or LIKENESS_EXPORT_ROOTS.",
                 ),
                 *_bucket_inputs(),
+                io.Boolean.Input("subfolders", default=False, optional=True, tooltip="Whether folders in the folder are looked into, too."),
+                *strictness_inputs("With an identity: how much a face must be like the character. custom takes the threshold below."),
                 io.String.Input(
                     "control_folder",
                     default="",
@@ -176,8 +180,6 @@ class LikenessDatasetFromFolder(io.ComfyNode):
                     advanced=True,
                     tooltip="For paired edit training: a folder with the picture that each one was edited from, under the same file name.",
                 ),
-                io.Boolean.Input("subfolders", default=False, optional=True, tooltip="Whether folders in the folder are looked into, too."),
-                *strictness_inputs("With an identity: how much a face must be like the character. custom takes the threshold below."),
             ],
             outputs=[
                 DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset, for Captions, Audit Dataset or Export LoRA Dataset."),
@@ -187,7 +189,8 @@ class LikenessDatasetFromFolder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder="", subfolders=False, control_folder="", **inputs):
-        return [_folder_state(folder, subfolders), _folder_state(control_folder, True) if one_line(control_folder) else []]
+        # None is wired, known when it runs.
+        return [_folder_state(folder, subfolders) if folder else [], _folder_state(control_folder, True) if control_folder else []]
 
     @classmethod
     def execute(
@@ -245,6 +248,10 @@ class LikenessDatasetAdd(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return _spool_state()
+
+    @classmethod
     def execute(
         cls,
         image,
@@ -270,11 +277,10 @@ class LikenessDatasetAdd(io.ComfyNode):
         if controls is not None and len(controls) != len(frames):
             raise InputError(f"There are {len(controls)} control pictures for {len(frames)} pictures; give one for each, in the same order.")
         stem = str(checked_name(one(name, "name"))).replace("/", "_")
-        origin = {**_provenance(one(provenance, "provenance")), **_workflow(cls.hidden.prompt)}
-        spool = Path(folder_paths.get_temp_directory(), SPOOL)
+        origin = {**_provenance(one(provenance, "provenance")), **_workflow(cls.hidden.prompt, cls.hidden.unique_id)}
         items = []
-        edited = None if controls is None else _spooled(controls, f"{stem} control", spool)
-        for i, source in enumerate(_spooled(frames, stem, spool)):
+        edited = None if controls is None else _spooled(controls, f"{stem} control")
+        for i, source in enumerate(_spooled(frames, stem)):
             item = DatasetItem(source, f"{stem}_{i + 1:04}", place, origin={"source": "ComfyUI", **origin}, control=edited[i] if edited else None)
             if captions is not None and (caption := one_line(captions[i])):
                 item = item.decided("Its caption came with it.", caption=caption, caption_source="input")
@@ -286,8 +292,24 @@ class LikenessDatasetAdd(io.ComfyNode):
         return io.NodeOutput(made, _json(report), ui=ui.PreviewText(_shown(report)))
 
 
-def _spooled(frames: Frames, stem: str, folder: Path) -> list[sources.FileSource]:
-    return [sources.spooled(picture.pixels, f"{stem} {i}", folder) for i, picture in enumerate(frames.pictures(), 1)]
+def _spool() -> Path:
+    """Where pictures of the graph lie until they are exported."""
+    return Path(folder_paths.get_temp_directory(), SPOOL)
+
+
+def _spool_state() -> str:
+    """Changes when the spool was taken away: what is in the host's cache would then name pictures that are gone."""
+    mark = _spool() / "mark"
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(uuid.uuid4().hex)
+    return mark.read_text()
+
+
+def _spooled(frames: Frames, stem: str) -> list[sources.FileSource]:
+    """One after the other: 8-bit copies of all pictures together would take a quarter of what the floats take, and more than once."""
+    pictures = (from_floats(frame) for image in frames.images for frame in image.float().cpu().numpy())
+    return [sources.spooled(picture.pixels, f"{stem} {i}", _spool()) for i, picture in enumerate(pictures, 1)]
 
 
 def _provenance(text: str) -> dict:
@@ -300,9 +322,18 @@ def _provenance(text: str) -> dict:
     return told
 
 
-def _workflow(prompt) -> dict:
-    """A hash of the graph that made the pictures: two datasets of one graph bear the same."""
-    return {"workflow": hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()} if prompt else {}
+def _workflow(prompt, node_id: str) -> dict:
+    """A hash of the nodes that made the pictures: two datasets of the same ones bear the same, whatever is done with them afterwards."""
+    if not prompt or node_id not in prompt:
+        return {}
+    waiting, made = [node_id], {}
+    while waiting:
+        name = waiting.pop()
+        if name in made or name not in prompt:
+            continue
+        made[name] = {"class": prompt[name]["class_type"], "inputs": prompt[name]["inputs"]}
+        waiting += [value[0] for value in prompt[name]["inputs"].values() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)]
+    return {"workflow": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()}
 
 
 class LikenessFaceCrop(io.ComfyNode):
@@ -348,25 +379,36 @@ class LikenessFaceCrop(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return _spool_state()
+
+    @classmethod
     def execute(cls, margin, minimum_size, dataset=None, image=None, identity=None, recognizer=None) -> io.NodeOutput:
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         if not dataset and not image:
             raise InputError("Neither a dataset nor a picture is wired to Face Crops; wire one.")
         before = one(dataset, "dataset") if dataset else Dataset()
         if image:
-            spool = Path(folder_paths.get_temp_directory(), SPOOL)
-            before = before.added(DatasetItem(source, f"picture_{i:04}") for i, source in enumerate(_spooled(Frames(image), "picture", spool), 1))
+            before = before.added(DatasetItem(source, f"picture_{i:04}") for i, source in enumerate(_spooled(Frames(image), "picture"), 1))
         who = one(identity, "identity") if identity else None
         seer = one(recognizer, "recognizer") if recognizer else who and who.recognizer
         reader = reader_of(seer)
         made = curation.with_crops(before, reader, one(margin, "margin"), one(minimum_size, "minimum_size"), who, progress_of(node, "crops"))
         new = made.items[len(before) :]
         report = _report(made, len(new))
-        pictures = [item.source.pixels() for item in new]
+        # The crops as pictures take 12 MB for each megapixel: they are made where somebody wants them, for the previews the first few.
+        wanted = _is_wired(cls.hidden.dynprompt, cls.hidden.unique_id, 1)
+        pictures = [item.source.pixels() for item in (new if wanted else new[: host.MOST_PREVIEWS])]
         said = "\n".join(filter(None, [_shown(report), reader.note]))
         node.tell(said)
         shown = host.previews(pictures) | {"text": (said,)}
-        return io.NodeOutput(made, or_block([to_image(pixels) for pixels in pictures]), _json(report), ui=shown)
+        return io.NodeOutput(made, or_block([to_image(pixels) for pixels in pictures] if wanted else []), _json(report), ui=shown)
+
+
+def _is_wired(prompt, node_id: str, output: int) -> bool:
+    """Whether another node of the prompt takes that output."""
+    nodes = (prompt.get_node(name) for name in prompt.all_node_ids())
+    return any(value == [node_id, output] for node in nodes for value in node["inputs"].values() if isinstance(value, list))
 
 
 class LikenessCaptions(io.ComfyNode):

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError, PictureError
 from ..identity.recognizers import Face, Recognizer
 from ..identity.scoring import SURE_CONFIDENCE, doubt, needs_no_face, told_apart
-from .dataset import ATTENTION, BLOCKED, Dataset, DatasetItem, Finding
+from .dataset import ATTENTION, BLOCKED, Dataset, DatasetItem, Finding, said_of
 from .duplicates import BITS, DISTANCE, LARGEST_DISTANCE, near_duplicates
 from .faces import framing_by_face
 from .survey import Looker, Seen
@@ -159,7 +159,7 @@ def readable(book: Book) -> None:
         book.whole.append(Finding(BLOCKED, "empty", "The dataset has no picture."))
     for i, seen in enumerate(book.seen):
         if isinstance(seen, PictureError):
-            book.say(i, "unreadable", str(seen), BLOCKED)
+            book.say(i, "unreadable", said_of(book.dataset.items[i], seen), BLOCKED)
 
 
 def in_two_buckets(book: Book) -> None:

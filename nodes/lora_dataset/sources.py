@@ -287,6 +287,11 @@ def with_controls(dataset: Dataset, folder: Path) -> Dataset:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give the folder that has the control pictures.")
+    inside = folder.resolve()
+    if any(inside in Path(item.source.path).resolve().parents for item in dataset.items if hasattr(item.source, "path")):
+        raise InputError(
+            f"The control pictures of {_printable(folder.name)} lie among the pictures themselves; put them into a folder of their own, beside the other."
+        )
     found: dict[str, Path] = {}
     for path in files_below(folder, True):
         if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -297,6 +302,10 @@ def with_controls(dataset: Dataset, folder: Path) -> Dataset:
     for item in dataset.items:
         stem = Path(item.source.name).stem.casefold()
         if stem in found and item.parent is None:
+            if stem in used:
+                raise InputError(
+                    f"Two pictures are called {_printable(Path(item.source.name).stem)} and there is one control picture of that name; rename them."
+                )
             used.add(stem)
             control = FileSource(found[stem], _printable(found[stem].name))
             item = item.decided(f"Its control picture is {control.name}.", control=control)

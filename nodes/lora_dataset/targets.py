@@ -236,13 +236,25 @@ def state_of(place: Path) -> os.stat_result | None:
         return None
 
 
+def still_ours(folder: Path, path: str, entry: Written | None) -> bool:
+    """Whether a wanted place is still as `compare` found it: nothing where `entry` is None, else the file of that entry, or nothing any more."""
+    place = place_of(folder, path)
+    if _in_the_way(folder, place.parent, {}):
+        return False
+    state = state_of(place)
+    if state is None:
+        return True
+    return entry is not None and stat.S_ISREG(state.st_mode) and _ours(place, state, [entry]) is not None
+
+
 def _in_the_way(folder: Path, parent: Path, seen: dict[Path, str]) -> str:
     """A sentence where a folder below the target is something else, or a link that leads out of it; "" otherwise."""
     if parent not in seen:
         if folder not in parent.parents:
             return ""
         state = state_of(parent)
-        strange = state is not None and not stat.S_ISDIR(state.st_mode)
+        # A junction of Windows says that it is a folder.
+        strange = state is not None and (not stat.S_ISDIR(state.st_mode) or bool(getattr(state, "st_reparse_tag", 0)))
         here = f"{parent} is there and is no folder; move it elsewhere, or export under another name." if strange else ""
         seen[parent] = _in_the_way(folder, parent.parent, seen) or here
     return seen[parent]

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, LikenessError
 from ..installation import needed
 
 log = logging.getLogger("likeness")
@@ -240,9 +240,15 @@ def _checked(url: str, private_allowed: bool) -> Any:
 
 @contextmanager
 def told(url: str | None, name: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Gives what tells the address how far the dataset or sweep `name` is; without an address it tells nobody. Raises InputError as Webhook does."""
-    if not url:
+    """Gives what tells the address how far the dataset or sweep `name` is; without an address, or with one that cannot be used, it tells nobody."""
+    try:
+        hook = Webhook(url) if url else None
+    except LikenessError as error:
+        # The work is worth more than the telling of it.
+        log.warning("Webhook: %s", error)
+        hook = None
+    if hook is None:
         yield lambda progress: None
         return
-    with Webhook(url) as hook:
+    with hook:
         yield lambda progress: hook.send({"name": name, **progress})

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import PictureError
-from .targets import JOURNAL, OURS, Difference, ExportError, Journal, Made, Wanted, Written, compare, digest_of, place_of, read_journal, state_of
+from .targets import JOURNAL, OURS, Difference, ExportError, Journal, Made, Wanted, Written, compare, digest_of, place_of, read_journal, state_of, still_ours
 
 LOCK, STAGING, LOG = "lock", "staging", "log.jsonl"
 # How many results may wait for each worker, so that a slow one does not stop the others.
@@ -127,9 +127,14 @@ def _bring_about(folder: Path, wanted: Sequence[Wanted], journal: Journal, diffe
         for path in moves:
             place = place_of(folder, path)
             place.parent.mkdir(parents=True, exist_ok=True)
+            # Making the files took its time: what somebody wrote meanwhile is not ours to replace.
+            if not still_ours(folder, path, difference.known.get(path)):
+                raise ExportError(f"{place} was changed while the export ran; move it elsewhere and export again.")
             os.replace(made[path].at, place)
+        kept = tuple(path for path in difference.removed if not still_ours(folder, path, difference.known.get(path)))
         for path in difference.removed:
-            place_of(folder, path).unlink(missing_ok=True)
+            if path not in kept:
+                place_of(folder, path).unlink(missing_ok=True)
         touched = {parent for path in (*moves, *difference.removed) for parent in (place_of(folder, path).parent, folder)}
         for parent in sorted(touched, key=lambda path: -len(path.parts)):
             if parent.exists():
@@ -140,7 +145,8 @@ def _bring_about(folder: Path, wanted: Sequence[Wanted], journal: Journal, diffe
         staging.remove()
     changed = tuple(path for path in difference.changed if path not in same)
     unchanged = tuple(file.path for file in wanted if file.path not in missing or file.path in same)
-    return replace(difference, changed=changed, unchanged=unchanged, known=entries)
+    removed = tuple(path for path in difference.removed if path not in kept)
+    return replace(difference, changed=changed, unchanged=unchanged, removed=removed, kept=(*difference.kept, *kept), known=entries)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

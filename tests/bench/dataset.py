@@ -1,6 +1,6 @@
 """Speed and memory of the LoRA-dataset room, as ratios of one run: `python -m tests.bench.dataset [NAME...] [-n PICTURES] [--grain LEVELS]`.
 
-Names: export; default all. Nothing is asserted: the figures are printed for whoever reads them. Each measurement runs in a process of its own, so
+Names: whole (audit and export), export, duplicates; default all. Nothing is asserted: the figures are printed for whoever reads them. Each measurement runs in a process of its own, so
 that its peak of memory is its own. The pictures are gradients and shapes without noise; --grain adds noise of that standard deviation, which makes
 them as hard to compress as photographs (about 3).
 """
@@ -76,14 +76,75 @@ def bench_export(folder: Path, count: int, grain: float) -> None:
     quarter = apart("export", album=album, out=str(folder / "quarter"), limit=count // 4)
     first = apart("export", album=album, out=str(folder / "out"), limit=count)
     again = apart("export", album=album, out=str(folder / "out"), limit=count)
-    say("export", f"{count / first['seconds']:.1f} pictures/s", "10 with the audit", f"{count} pictures of 1 MP in {first['seconds']:.1f} s")
+    say("export", f"{count / first['seconds']:.1f} pictures/s", "10 with the audit, see whole", f"{count} pictures of 1 MP in {first['seconds']:.1f} s")
     say("export again, nothing changed", f"{again['seconds'] / first['seconds']:.1%} of the first time", "5% at most", f"{again['seconds']:.2f} s")
     say("memory of the export, peak", f"{first['peak'] / 2**20:.0f} MiB", "under 700 MB", f"{again['peak'] / 2**20:.0f} MiB when nothing changed")
     say("memory of the export over that of a quarter of the pictures", f"{first['peak'] / quarter['peak']:.2f}", "flat")
 
 
-WORKS = {"export": work_export}
-BENCHES = {"export": bench_export}
+# --- audit and export together ---
+
+
+def work_whole(album: str, out: str, limit: int) -> dict:
+    """What `likeness curate` does without a recognizer: audit, contact sheets, report, export."""
+    from character_likeness.nodes.lora_dataset.audit import audit
+    from character_likeness.nodes.lora_dataset.curation import beside
+    from character_likeness.nodes.lora_dataset.export import carry_out, plan_export
+    from character_likeness.nodes.lora_dataset.sheet import report, sheets
+    from tests.tiny.exports import dataset_of, options
+
+    dataset = dataset_of(Path(album))
+    result = audit(dataset.with_items(dataset.items[:limit]))
+    done = carry_out(plan_export(result.dataset, options(Path(out)), report(result), beside(sheets(result))))
+    return {"made": len(done.difference.new)}
+
+
+def bench_whole(folder: Path, count: int, grain: float) -> None:
+    album = str(make_album(folder / "whole album", count, grain))
+    quarter = apart("whole", album=album, out=str(folder / "whole quarter"), limit=count // 4)
+    first = apart("whole", album=album, out=str(folder / "whole"), limit=count)
+    say("audit and export", f"{count / first['seconds']:.1f} pictures/s", "10", f"{count} pictures of 1 MP in {first['seconds']:.1f} s")
+    say("memory of audit and export, peak", f"{first['peak'] / 2**20:.0f} MiB", "under 700 MB")
+    say("memory of audit and export over that of a quarter of the pictures", f"{first['peak'] / quarter['peak']:.2f}", "flat")
+
+
+# --- duplicates ---
+
+
+def hashes(count: int, kind: str) -> list[int]:
+    """64-bit hashes: all apart, or in clusters of fifty that differ in up to three bits of their middle."""
+    draw = np.random.default_rng(5)
+    if kind == "apart":
+        return [int(value) for value in draw.integers(0, 2**63, count)]
+    middles = draw.integers(0, 2**63, max(1, count // 50))
+    flips = [sum(1 << int(bit) for bit in draw.choice(63, draw.integers(0, 4), replace=False)) for _ in range(count)]
+    return [int(middles[i % len(middles)]) ^ flips[i] for i in range(count)]
+
+
+def work_duplicates(count: int, kind: str) -> dict:
+    from character_likeness.nodes.lora_dataset.duplicates import near_duplicates
+
+    given, best = hashes(count, kind), float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        near_duplicates(given)
+        best = min(best, time.perf_counter() - start)
+    return {"best": best}
+
+
+def bench_duplicates(_folder: Path, _count: int, _grain: float) -> None:
+    for kind in ("apart", "clustered"):
+        few, many = (apart("duplicates", count=count, kind=kind)["best"] / count for count in (1000, 20000))
+        say(
+            f"duplicates, {kind}: time per hash of 20,000 over that of 1,000",
+            f"{many / few:.2f}",
+            "3 at most",
+            f"{few * 1e6:.0f} and {many * 1e6:.0f} us a hash",
+        )
+
+
+WORKS = {"export": work_export, "whole": work_whole, "duplicates": work_duplicates}
+BENCHES = {"whole": bench_whole, "export": bench_export, "duplicates": bench_duplicates}
 
 
 def do(work: str, arguments: dict) -> None:

@@ -160,7 +160,7 @@ def test_running_the_folder_workflow_shows_in_each_node_what_it_did(editor, comf
     assert said["LikenessFaceCrop"].splitlines()[1].split(" were added")[0].endswith("face crops")
     assert "\nfar: m1ra" in said["LikenessCaptions"]
     assert said["LikenessDatasetAudit"].startswith("Needs attention: ")
-    assert said["LikenessDatasetExport"].splitlines()[-2] == "To start the training:"
+    assert said["LikenessDatasetExport"].splitlines()[1] == "To start the training:"
 
 
 # --- the rooms scene, flux and lora_dataset: workflows made by tests/browser/workflows.py ---

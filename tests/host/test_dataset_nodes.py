@@ -41,6 +41,8 @@ def photographs(comfy, cast):
     Image.fromarray(other.pixels).save(folder / "other.webp", lossless=True)
     Image.fromarray(group.pixels).save(folder / "group.jpg", quality=95)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    Image.fromarray(group.pixels).save(folder / "half.jpg")
+    (folder / "half.jpg").write_bytes((folder / "half.jpg").read_bytes()[:20000])
     (folder / "notes.md").write_text("not a picture")
     reference = comfy.upload("mira_reference.png", person.pixels)
     return folder, reference
@@ -157,6 +159,23 @@ def test_pictures_of_the_graph_become_a_dataset_with_their_captions_and_controls
     assert all(len(picture["workflow"]) == 64 and picture["control"]["file"].startswith("control_") for picture in manifest["pictures"])
 
 
+def test_pictures_of_the_graph_survive_an_emptied_temp_folder(comfy, photographs):
+    _, reference = photographs
+
+    def graph(caption):
+        graph = Graph()
+        person = graph.picture("person", reference)
+        added = graph.add("added", "LikenessDatasetAdd", image=person, bucket="character", **STRICT)
+        captions = graph.add("captions", "LikenessCaptions", dataset=added.out(0), trigger=caption, source="keep")
+        exported = graph.add("export", "LikenessDatasetExport", dataset=captions.out(0), name="spooled", **EXPORT)
+        graph.tell("export report", exported.out(2))
+        return graph
+
+    good(comfy.run(graph("m1ra")))
+    shutil.rmtree(comfy.base / "temp" / "likeness_dataset")
+    good(comfy.run(graph("m2ra")))
+
+
 def refused(comfy, graph, *words):
     run = comfy.run(graph)
     assert run.error is not None
@@ -175,6 +194,7 @@ def test_bad_input_is_one_sentence(comfy, photographs, cast, tmp_path):
     refused(comfy, DatasetGraph(reference, "bad", folder="nothing here"), "nothing here")
     refused(comfy, graph(export={"folder": str(tmp_path)}), "outside of where this host may export", "LIKENESS_EXPORT_ROOTS")
     refused(comfy, DatasetGraph(reference, "../bad"), "../bad")
+    refused(comfy, graph(export={"folder": "likeness/con"}), "likeness/con")
     stranger = comfy.upload("stranger.png", cast[5].pixels)
     refused(comfy, DatasetGraph(stranger, "bad", source={"strictness": "custom", "threshold": 0.99}), "no picture left to export")
     refused(comfy, graph(captions={"edits": "shuffle: all"}), "shuffle")
