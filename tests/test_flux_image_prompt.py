@@ -176,6 +176,8 @@ def test_pictures_that_cannot_be_are_named():
         check_pictures([])
     with pytest.raises(InputError, match="Picture 2 holds values that are no finite number"):
         check_pictures([fine, fine * float("nan")])
+    with pytest.raises(InputError, match="Picture 1 has no pixels"):
+        check_pictures([torch.rand(0, 4, 3)])
     with pytest.raises(InputError, match="65 pictures are wired; 64 is the most"):
         check_pictures([fine] * 65)
     grey, transparent = check_pictures([fine[..., :1], torch.rand(4, 4, 4)])

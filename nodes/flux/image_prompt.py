@@ -90,6 +90,8 @@ def check_pictures(frames: Sequence[torch.Tensor], what: str = "picture") -> lis
         raise InputError(f"{len(frames)} {what}s are wired; {MOST_PICTURES} is the most.")
     out = []
     for number, frame in enumerate(frames, 1):
+        if 0 in frame.shape:
+            raise InputError(f"{what.capitalize()} {number} has no pixels: its shape is {tuple(frame.shape)}.")
         if not torch.isfinite(frame).all():
             raise InputError(
                 f"{what.capitalize()} {number} holds values that are no finite number (NaN or infinite); it comes from a broken step before this node."

@@ -17,7 +17,7 @@ from ..identity.scoring import MatchRate, Rules
 from .audit import AuditResult, audit
 from .captions import CaptionRules, caption_items
 from .crops import BEST_MATCH, LARGEST, MARGIN, MINIMUM, add_crops
-from .dataset import CHARACTER, Bucket, Dataset
+from .dataset import Bucket, Dataset
 from .export import ExportOptions, ExportPlan, ExportResult, plan_export
 from .faces import FaceReader, FaceReading
 from .gating import gate
@@ -99,14 +99,6 @@ def with_crops(dataset: Dataset, reader: FaceReader, margin: float, minimum: int
 def beside(pages: Sequence[np.ndarray]) -> dict[str, bytes]:
     """Contact sheets uint8 [H,W,3] as files of the dataset folder."""
     return {FIRST_SHEET if number == 1 else f"{SHEET}_{number}.png": png_bytes(page) for number, page in enumerate(pages, 1)}
-
-
-def bucket_of(path: Path, default: Bucket = CHARACTER) -> Bucket:
-    """The bucket that a folder is for by its name, `body` or the guide's `20_body`; else the default."""
-    from .dataset import BUCKETS
-
-    name = path.name.casefold().split("_", 1)[-1] if path.name.split("_", 1)[0].isdigit() else path.name.casefold()
-    return BUCKETS.get(name, default)
 
 
 class FirstFace:
