@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from character_likeness.nodes.errors import InputError, LikenessError, MissingModelError
-from character_likeness.nodes.scene.loras import ROLES, Applied, LoraFile, effective_trigger, lora_report, named_fast, read_lora, warnings_for
+from character_likeness.nodes.lora_files import ROLES, Applied, LoraFile, effective_trigger, lora_report, named_fast, read_lora, warnings_for
 
 
 def write(path, tensors, metadata=None):

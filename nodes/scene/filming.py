@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from .. import lora_files
 from ..errors import InputError
 from ..host import LiveNode, file_state
 from ..identity import scoring
@@ -15,7 +16,7 @@ from ..identity.identity import Identity
 from ..identity.retakes import Take, seed_of
 from ..pictures import from_floats
 from ..tensors import TensorMemory
-from . import loras, presets, prompts, takes, wired
+from . import presets, prompts, takes, wired
 from .presets import CUSTOM, FAST, IGNORE_REFERENCES, TEXT_TO_IMAGE
 from .references import References, as_rgb, fits
 from .render import Studio, on_grid
@@ -153,9 +154,9 @@ def _seen_references(order: Order, kind, notes: list[str]) -> References | None:
     return None
 
 
-def _with_speed(order: Order, kind, settings, stack: Sequence[loras.Applied], notes: list[str]):
+def _with_speed(order: Order, kind, settings, stack: Sequence[lora_files.Applied], notes: list[str]):
     """The model with the speed LoRA of preset fast on it, and that LoRA."""
-    fast_file = loras.named_fast([*order.upstream.loras, *order.upstream.models, *(one.lora.name for one in stack if one.strength)])
+    fast_file = lora_files.named_fast([*order.upstream.loras, *order.upstream.models, *(one.lora.name for one in stack if one.strength)])
     if order.preset != FAST:
         if order.speed_lora is not None:
             notes.append(f"speed_lora is for preset fast only; with preset {order.preset} {order.speed_lora.name} is left out.")
@@ -170,11 +171,11 @@ def _with_speed(order: Order, kind, settings, stack: Sequence[loras.Applied], no
                 "Preset fast takes 4 steps, but neither a Lightning LoRA nor a merged Lightning model is seen: pictures will be blurred; choose one in speed_lora."
             )
         return order.model, None
-    file = loras.read_lora(order.speed_lora)
+    file = lora_files.read_lora(order.speed_lora)
     model, matched = wired.with_lora(order.model, order.speed_lora, 1.0)
-    speed = loras.Applied(file, 1.0, "speed", "", matched)
-    notes += loras.warnings_for(speed, matched, kind.name, stack)
-    merged = loras.named_fast(order.upstream.models)
+    speed = lora_files.Applied(file, 1.0, "speed", "", matched)
+    notes += lora_files.warnings_for(speed, matched, kind.name, stack)
+    merged = lora_files.named_fast(order.upstream.models)
     if merged:
         notes.append(f"{merged} already holds a speed LoRA by its name: with {file.name} on top pictures get grid lines; set speed_lora to none.")
     return model, speed
@@ -213,7 +214,7 @@ def _size_of(pixels: torch.Tensor) -> tuple[int, int]:
     return pixels.shape[2], pixels.shape[1]
 
 
-def _jobs(order: Order, seen: References | None, stack: Sequence[loras.Applied]) -> list[Job]:
+def _jobs(order: Order, seen: References | None, stack: Sequence[lora_files.Applied]) -> list[Job]:
     labels, character = (seen.labels, seen.character) if seen else ([], "")
     triggers = [one.trigger for one in stack]
     # A text-to-image model knows the character by the trigger of its LoRA.
@@ -225,13 +226,13 @@ def _jobs(order: Order, seen: References | None, stack: Sequence[loras.Applied])
 _ANGLE_PHRASES = {"edit 2511": ("<sks>", prompts.ANGLE_2511), "edit 2509": (" the camera ", prompts.ANGLE_2509)}
 
 
-def angle_vocabulary_of(stack: Sequence[loras.Applied]) -> str:
+def angle_vocabulary_of(stack: Sequence[lora_files.Applied]) -> str:
     """The vocabulary of the angle LoRA in a stack, plain words without one."""
     known = [_ANGLE_PHRASES[one.lora.base][1] for one in stack if one.role == "angle" and one.lora.base in _ANGLE_PHRASES]
     return known[-1] if known else prompts.PLAIN
 
 
-def _angle_notes(stack: Sequence[loras.Applied], jobs: Sequence[Job]) -> list[str]:
+def _angle_notes(stack: Sequence[lora_files.Applied], jobs: Sequence[Job]) -> list[str]:
     """A sentence where an angle LoRA never meets the words that it understands."""
     notes = []
     for one in stack:

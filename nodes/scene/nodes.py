@@ -7,7 +7,7 @@ import comfy.samplers
 import folder_paths
 from comfy_api.latest import io, ui
 
-from .. import host
+from .. import host, lora_files
 from ..errors import InputError, LikenessError, MissingModelError
 from ..files import checked_name
 from ..host import Frames, LiveNode, or_block
@@ -17,7 +17,6 @@ from ..identity.retakes import MOST_TAKES, Take
 from ..pictures import from_floats, small_copy
 from ..tensors import content_key
 from . import filming, presets, prompts, wired
-from . import loras as lora_files
 from . import references as reference_pictures
 from . import shots as shot_list
 

@@ -1,13 +1,12 @@
 """Making pictures with a Qwen-Image model: encode, sample, decode, through the host's own calls. About the host; which pictures, and how often, is takes.py's."""
 
-import comfy.model_management
-import comfy.sample
+from collections.abc import Sequence
+
 import comfy.samplers
-import comfy.utils
-import latent_preview
 import node_helpers
 import torch
 
+from .. import sampling
 from ..tensors import content_key, token
 from .presets import TEXT_TO_IMAGE, ModelKind, Settings
 from .references import References, as_rgb, resized
@@ -20,6 +19,20 @@ EDIT_TEMPLATE = (
     "consistency with the original input where appropriate.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
 _PICTURE = "Picture {}: <|vision_start|><|image_pad|><|vision_end|>"
+
+
+def encoded(clip, prompt: str, pictures: Sequence = (), size: tuple[int, int] = (0, 0), method: str | None = None) -> list:
+    """The conditioning of a prompt, with reference pictures in it where there are any. size: of the new picture; method: the reference method, None
+    for the model's own."""
+    if not pictures:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    seen = [picture.vision() for picture in pictures]
+    labels = "".join(_PICTURE.format(i) for i in range(1, len(seen) + 1))
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(labels + prompt, images=seen, llama_template=EDIT_TEMPLATE))
+    values = {"reference_latents": [picture.latent(size) for picture in pictures]}
+    if method:
+        values["reference_latents_method"] = method
+    return node_helpers.conditioning_set_values(conditioning, values)
 
 
 class Studio:
@@ -50,7 +63,6 @@ class Studio:
         self.negative, self.denoise, self.source, self.keep = negative, denoise, source, keep
         self._negative: list | None = None
         self._start: torch.Tensor | None = None
-        self._previewer = None
         self._same = (
             token(wired[0]),
             wired[0].patches_uuid,
@@ -75,8 +87,7 @@ class Studio:
 
     @property
     def uses_negative(self) -> bool:
-        """Whether the host looks at the negative prompt: not at cfg 1, unless something on the model asks for it (comfy/samplers.py)."""
-        return self.settings.cfg != 1.0 or bool(self.model.model_options.get("disable_cfg1_optimization"))
+        return sampling.uses_negative(self.model, self.settings.cfg)
 
     @property
     def start_sigma(self) -> float:
@@ -90,16 +101,9 @@ class Studio:
 
     def encode(self, prompt: str) -> list:
         """The conditioning of a prompt, with the references in it."""
-        if self.kind.name == TEXT_TO_IMAGE or not self.pictures:
-            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
-        seen = [picture.vision() for picture in self.pictures]
-        labels = "".join(_PICTURE.format(i) for i in range(1, len(seen) + 1))
-        tokens = self.clip.tokenize(labels + prompt, images=seen, llama_template=EDIT_TEMPLATE)
-        conditioning = self.clip.encode_from_tokens_scheduled(tokens)
-        values = {"reference_latents": [picture.latent(self.size) for picture in self.pictures]}
-        if self.kind.method:
-            values["reference_latents_method"] = self.kind.method
-        return node_helpers.conditioning_set_values(conditioning, values)
+        if self.kind.name == TEXT_TO_IMAGE:
+            return encoded(self.clip, prompt)
+        return encoded(self.clip, prompt, self.pictures, self.size, self.kind.method)
 
     def prepare(self) -> None:
         """Encode what all shots share: the references, the source, and the negative prompt where it counts."""
@@ -108,63 +112,27 @@ class Studio:
                 picture.latent(self.size)
         if self._start is None:
             if self.source is None:
-                width, height = self.size
-                empty = torch.zeros(
-                    (1, 16, height // 8, width // 8),
-                    device=comfy.model_management.intermediate_device(),
-                    dtype=comfy.model_management.intermediate_dtype(),
-                )
-                self._start = comfy.sample.fix_empty_latent_channels(self.model, empty)
+                self._start = sampling.empty_latent(self.model, *self.size)
             else:
                 self._start = self.vae.encode(self.source)
-        self._previewer = latent_preview.get_previewer(self.model.load_device, self.model.model.latent_format)
         if self.uses_negative and self._negative is None:
             self._negative = self.encode(self.negative)
 
     def sample(self, positive: list, seed: int, step) -> torch.Tensor:
         """The latent of one picture. step: called with (done, all, preview) after each step."""
-
-        def callback(done, x0, x, total):
-            step(done + 1, total, self._previewer.decode_latent_to_preview_image("JPEG", x0) if self._previewer else None)
-
-        # At cfg 1 the host never looks at the negative: the positive stands in its place.
-        negative = self._negative if self._negative is not None else positive
         mask = None if self.keep is None else (1 - self.keep).unsqueeze(1)
-        noise = comfy.sample.prepare_noise(self._start, seed)
-        return comfy.sample.sample(
-            self.model,
-            noise,
-            self.settings.steps,
-            self.settings.cfg,
-            self.settings.sampler,
-            self.settings.scheduler,
-            positive,
-            negative,
-            self._start,
-            denoise=self.denoise,
-            noise_mask=mask,
-            callback=callback,
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=seed,
-        )
+        return sampling.sample(self.model, self.settings, positive, self._negative, self._start, seed, step, self.denoise, mask)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """The picture of a latent, float [1,H,W,3]; where the source is kept, its own pixels."""
-        image = self.vae.decode(latent)
-        if image.ndim == 5:
-            image = image.reshape(-1, *image.shape[-3:])
+        image = sampling.decode(self.vae, latent)
         if self.keep is None:
             return image
         kept = self.keep.unsqueeze(-1).to(image)
         return image * (1 - kept) + self.source.to(image) * kept
 
-    @staticmethod
-    def is_out_of_memory(error: Exception) -> bool:
-        return comfy.model_management.is_oom(error)
-
-    @staticmethod
-    def free_memory() -> None:
-        comfy.model_management.soft_empty_cache()
+    is_out_of_memory = staticmethod(sampling.is_out_of_memory)
+    free_memory = staticmethod(sampling.free_memory)
 
 
 def on_grid(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

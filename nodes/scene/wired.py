@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.lora
-import comfy.lora_convert
 import comfy.model_base
-import comfy.utils
 
+from .. import sampling
 from ..errors import InputError
-from .loras import Applied
+from ..lora_files import Applied
 from .presets import AUTO, ModelKind, Settings, read_kind
 
 # Where a model carries the LoRAs that Character LoRA put on it; clones of the model keep it.
@@ -128,10 +126,7 @@ def _inputs(prompt, node_id: str) -> dict:
 
 def with_lora(model, path: Path, strength: float) -> tuple[object, int]:
     """A clone of a model with a LoRA on it, and how many of the model's weights it changes."""
-    weights = comfy.utils.load_torch_file(str(path), safe_load=True)
-    patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(weights), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
-    patched = model.clone()
-    return patched, len(patched.add_patches(patches, strength))
+    return sampling.with_patches(model, sampling.read_patches(path, model), strength)
 
 
 def stack_of(model) -> tuple[Applied, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import InputError, MissingModelError
+from .errors import InputError, MissingModelError
 
 ROLES = ("character", "style", "angle", "speed")
 QWEN, UNKNOWN = "Qwen-Image", "unknown"

@@ -1,0 +1,96 @@
+"""Pictures made through the host's own calls: latents, sampling, decoding, and LoRAs put on models. Shared by the rooms that make pictures; about the host."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_management
+import comfy.sample
+import comfy.utils
+import latent_preview
+import torch
+
+
+def empty_latent(model, width: int, height: int) -> torch.Tensor:
+    """The latent of nothing at a picture's size, as the host's empty latent nodes and KSampler make it for this model."""
+    device, dtype = comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
+    ratio = model.get_model_object("latent_format").spacial_downscale_ratio
+    return comfy.sample.fix_empty_latent_channels(model, torch.zeros((1, 4, height // ratio, width // ratio), device=device, dtype=dtype))
+
+
+def uses_negative(model, cfg: float) -> bool:
+    """Whether the host looks at the negative prompt: not at cfg 1, unless something on the model asks for it (comfy/samplers.py)."""
+    return cfg != 1.0 or bool(model.model_options.get("disable_cfg1_optimization"))
+
+
+def sample(
+    model,
+    settings,
+    positive: list,
+    negative: list | None,
+    start: torch.Tensor,
+    seed: int,
+    step: Callable[[int, int, object], None],
+    denoise: float = 1.0,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The latent that KSampler would give.
+
+    settings: has steps, cfg, sampler and scheduler. negative: None where it does not count. start: the latent to begin with. step: called with
+    (done, all, preview) after each step. mask: float [1,1,H,W], 1 where it is sampled.
+    """
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def callback(done, x0, x, total):
+        step(done + 1, total, previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None)
+
+    return comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(start, seed),
+        settings.steps,
+        settings.cfg,
+        settings.sampler,
+        settings.scheduler,
+        positive,
+        # At cfg 1 the host never looks at the negative: the positive stands in its place.
+        positive if negative is None else negative,
+        start,
+        denoise=denoise,
+        noise_mask=mask,
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+
+
+def decode(vae, latent: torch.Tensor) -> torch.Tensor:
+    """The picture of a latent, float [1,H,W,3]."""
+    image = vae.decode(latent)
+    return image.reshape(-1, *image.shape[-3:]) if image.ndim == 5 else image
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return comfy.model_management.is_oom(error)
+
+
+def free_memory() -> None:
+    comfy.model_management.soft_empty_cache()
+
+
+# ---- LoRAs -----------------------------------------------------------------------------------------------------------
+
+
+def read_patches(path: Path, model, clip=None) -> dict:
+    """What a LoRA file changes in a model, and in a text encoder where one is given, as the host's LoRA loaders read it."""
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    if clip is not None:
+        keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, keys)
+    weights = comfy.utils.load_torch_file(str(path), safe_load=True)
+    return comfy.lora.load_lora(comfy.lora_convert.convert_lora(weights), keys, log_missing=False)
+
+
+def with_patches(model, patches: dict, strength: float) -> tuple[object, int]:
+    """A clone of a model or text encoder with a LoRA on it, and how many of its weights that changes."""
+    patched = model.clone()
+    return patched, len(patched.add_patches(patches, strength))
