@@ -11,6 +11,8 @@ from .errors import InputError, MissingModelError, MissingPackageError
 from .identity.recognizers import REMEMBERED_PICTURES
 
 OK, NOT_ALL_PASSED, UNUSABLE = 0, 1, 2
+# Packages that find and read faces.
+SEEING = ("dlib", "dlib-bin", "insightface", "onnxruntime", "onnxruntime-gpu", "mediapipe", "scipy")
 
 
 def add_command(commands) -> None:
@@ -77,6 +79,7 @@ def add_command(commands) -> None:
     training.add_argument("--mode", default=options.mode, choices=list(trainers.MODES), help="(default %(default)s)")
     training.add_argument("--recipe", default=options.recipe, choices=list(recipes.PRESETS), help="(default %(default)s)")
     training.add_argument("--learning-rate", default=options.learning_rate, choices=list(recipes.LEARNING_RATES), help="(default %(default)s)")
+    training.add_argument("--ema-decay", type=float, metavar="N", help="ai-toolkit: checkpoints hold an average of the weights, such as 0.99 (default none)")
     training.add_argument("--vram", type=int, default=options.vram, choices=list(recipes.VRAM), help="GB of the card that trains (default %(default)s)")
     training.add_argument("--repeats", default=options.repeats, choices=list(recipes.REPEATS), help="(default %(default)s)")
     training.add_argument("--target-steps", type=int, default=options.target_steps, metavar="N", help="for --repeats auto (default %(default)s)")
@@ -101,6 +104,7 @@ def _curate(options) -> int:
     from .lora_dataset import captions, curation, export, sheet
     from .lora_dataset.dataset import BODY, CHARACTER
     from .lora_dataset.manifest import Provenance
+    from .lora_dataset.notebook import resumable
     from .lora_dataset.rules import AuditRules
     from .lora_dataset.webhook import told
     from .lora_dataset.wording import traits_of
@@ -124,6 +128,7 @@ def _curate(options) -> int:
             options.recipe,
             options.vram,
             options.learning_rate,
+            options.ema_decay,
             repeats=options.repeats,
             target_steps=options.target_steps,
             samples=tuple(options.sample),
@@ -151,7 +156,7 @@ def _curate(options) -> int:
         minimum=options.minimum_size,
     )
     folders = [*((path, CHARACTER) for path in options.paths), *((path, BODY) for path in options.body)]
-    with told(options.webhook, target.name) as tell, _bar() as progress:
+    with resumable(None if options.dry_run else target, _seen_with(options, identity)), told(options.webhook, target.name) as tell, _bar() as progress:
         made = curation.curate(folders, wanted, progress)
 
         def moved(done: int, of: int, path: str) -> None:
@@ -193,6 +198,15 @@ def _reader(options, identity):
     if reader.note:
         print(f"likeness: {who.one_line(reader.note)}", file=sys.stderr)
     return reader
+
+
+def _seen_with(options, identity) -> list:
+    """What decides on what is seen of a picture besides its content: versions, and the states of all model files."""
+    from .lora_dataset import faces, manifest
+
+    models_dir = who.models_dir_of(options)
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in faces.model_paths(models_dir or Path()) if models_dir and path.is_file()]
+    return [manifest.tool_versions(), manifest.versions_of(SEEING), states, identity and identity.recognizer.info.state()]
 
 
 @contextmanager

@@ -379,7 +379,7 @@ def test_a_waived_rule_stays_in_the_report_and_out_of_the_verdict():
     assert one.dataset.items[2].decisions == ()
 
 
-def test_waivers_of_an_earlier_audit_last_and_are_said_once():
+def testwaivers_of_an_earlier_audit_last_and_are_said_once():
     first = audit(dataset(item("standing", scene(1, 700))), AuditRules(waive="standing: resolution"))
     again = audit(first.dataset)
     assert again.verdict == READY and again.dataset.items[0].decisions == ("The user lets pass: resolution.",)
@@ -392,7 +392,15 @@ def test_a_waiver_of_all_takes_the_plan_too():
 
 def test_a_waiver_for_a_picture_that_is_not_there_is_said():
     result = audit(dataset(item("standing", scene(1))), AuditRules(waive="gone: blur"))
-    assert "Waivers of gone were not used: no picture has that name." in result.advice
+    assert "The waiver of gone was not used: no picture has that name." in result.advice
+    result = audit(dataset(item("standing", scene(1))), AuditRules(waive="gone: blur\naway: blur"))
+    assert "The waivers of gone, away were not used: no picture has such a name." in result.advice
+
+
+def test_what_a_trainer_will_say_can_be_waived_beforehand():
+    result = audit(dataset(item("standing", scene(1)), item("sitting", scene(2))), AuditRules(waive="standing: no control\n*: steps"))
+    assert [one.waived for one in result.dataset.items] == [{"no control", "steps"}, {"steps"}] and result.dataset.waived == {"steps"}
+    assert audit(result.dataset).dataset.waived == {"steps"}
 
 
 @pytest.mark.parametrize(
@@ -401,7 +409,8 @@ def test_a_waiver_for_a_picture_that_is_not_there_is_said():
         ("standing", "'standing' waives nothing"),
         ("standing:", "'standing:' waives nothing"),
         (": blur", "': blur' waives nothing"),
-        ("standing: blurr", "'blurr' is no rule of the audit; the rules are .*blur"),
+        ("standing: blurr", "'blurr' is no rule of the audit or of a trainer's check; the rules are .*blur"),
+        ("standing: steps", "The rule steps is about the whole, not about one picture; write \\*: steps"),
         ("*: unreadable", "The rule unreadable cannot be waived"),
     ],
 )
@@ -652,7 +661,7 @@ def test_a_users_words_are_only_words_in_the_report():
 def test_the_report_has_verdict_plan_prompts_and_where_the_guide_speaks_of_it():
     result = audit(dataset(item("standing", scene(1, 700), framing="closeup")), AuditRules(plan="2 closeup\n1 legs"))
     text = report(result, "Mira")
-    assert text.startswith("# Audit of Mira\n\n**Needs attention.** 1 pictures: 0 Ready, 1 Needs attention, 0 Blocked.")
+    assert text.startswith("# Audit of Mira\n\n**Needs attention.** 1 picture: 0 Ready, 1 Needs attention, 0 Blocked.")
     assert "`1 closeup`" in text and all(prompt in text for prompt in result.missing_prompts)
     assert "training-guide.md#plastic-skin): resolution" in text and "training-guide.md#underfit): plan" in text
     assert "| character | 1 |  | 40 | 40 |" in text and text.endswith("\n") and "\r" not in text

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from character_likeness.nodes.lora_dataset import crops, export, survey
 from character_likeness.nodes.terminal import main
 from tests.conftest import ROOT
 
@@ -169,6 +170,53 @@ def test_a_character_must_be_named(run, pictures, tmp_path):
     mixed, _, _ = pictures
     status, _, err = run(mixed, "--trigger", "h3r", "--out", tmp_path / "bad")
     assert status == 2 and "--reference PICTURE" in err
+
+
+def test_a_killed_run_does_not_look_again_at_what_it_has_seen(pictures, tmp_path, run, monkeypatch):
+    out, looked = tmp_path / "her", []
+    for owner, name in ((survey.Looker, "_faces"), (survey.Looker, "_read"), (crops, "_best_match")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, real=real, name=name: looked.append(name) or real(*arguments))
+
+    def killed(*arguments):
+        raise SystemExit("killed")
+
+    survey.forget()
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(export, "carry_out", killed)
+        run(*usual(pictures, out))
+    first = len(looked)
+    assert (out / ".likeness" / "measured.jsonl").is_file() and not (out / "manifest.json").exists()
+    survey.forget()
+    looked.clear()
+    run(*usual(pictures, out))
+    assert first >= 12 and not looked and (out / "manifest.json").is_file() and not (out / ".likeness" / "measured.jsonl").exists()
+    survey.forget()
+    run(*usual(pictures, tmp_path / "whole" / "her"))
+    assert tree(out) == tree(tmp_path / "whole" / "her")
+
+
+def test_a_dry_run_notes_nothing(pictures, tmp_path, run):
+    run(*usual(pictures, tmp_path / "her"), "--dry-run")
+    assert not (tmp_path / "her").exists()
+
+
+def test_an_export_below_the_folder_is_not_read_as_pictures(pictures, tmp_path, run):
+    mixed = shutil.copytree(pictures[0], tmp_path / "mixed")
+    arguments = ["--reference", pictures[2], "--recognizer", "dlib", "--trigger", "h3r", "--out", mixed / "datasets" / "her", "--minimum-size", "256"]
+    run(mixed, *arguments)
+    made = tree(mixed / "datasets" / "her")
+    _, said, _ = run(mixed, *arguments)
+    assert "1 sub-folder is an exported dataset and was passed over: datasets/her." in said
+    again = tree(mixed / "datasets" / "her")
+    assert {path for path in again if path.startswith("40_")} == {path for path in made if path.startswith("40_")}
+
+
+def test_an_average_of_the_weights_can_be_asked_for(pictures, tmp_path, run):
+    run(*usual(pictures, tmp_path / "her"), "--ema-decay", "0.99")
+    assert b"ema_decay: 0.99" in tree(tmp_path / "her")["config.yaml"]
+    status, _, err = run(*usual(pictures, tmp_path / "other"), "--ema-decay", "0.99", "--trainer", "musubi-tuner")
+    assert status == 2 and "musubi-tuner keeps no average" in err
 
 
 def test_a_killed_run_is_finished_by_the_next(pictures, tmp_path, run):

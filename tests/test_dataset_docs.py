@@ -79,7 +79,8 @@ def sockets(method: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(("node", "names"), sockets("Input").items(), ids=list(sockets("Input")))
 def test_every_input_of_a_node_stands_on_its_page(node, names):
     told = {name for row in rows(page(node.removeprefix("Likeness")), "input") for name in re.findall(r"`(\w+)`", row[0])}
-    assert set(names) <= told
+    # A socket that grows is named with its numbers: `image0`.
+    assert set(names) <= told | {name.rstrip("0123456789") for name in told}
 
 
 @pytest.mark.parametrize(("node", "names"), sockets("Output").items(), ids=list(sockets("Output")))

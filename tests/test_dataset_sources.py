@@ -1,4 +1,4 @@
-"""Pictures of a dataset in files: what a trainer is given of each, how folders are read, and what a picture says of its making."""
+"""Pictures of a dataset in files: what a trainer is given of each, and how folders are read."""
 
 import hashlib
 import io
@@ -14,10 +14,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from character_likeness.nodes.errors import InputError, PictureError
 from character_likeness.nodes.files import checked_name
-from character_likeness.nodes.lora_dataset.dataset import BODY
-from character_likeness.nodes.lora_dataset.sources import LONGEST_STEM, FileSource, from_folder, jpeg_bytes, made_by, png_bytes, safe_stem, spooled
-from tests.conftest import package_file
-from tests.tiny.exports import album, drawn
+from character_likeness.nodes.lora_dataset.dataset import BODY, Dataset, DatasetItem, Given
+from character_likeness.nodes.lora_dataset.sources import LONGEST_STEM, FileSource, from_folder, jpeg_bytes, png_bytes, safe_stem, spooled, with_controls
+from tests.tiny.exports import album, dataset_of, drawn, export
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
 
@@ -321,6 +320,37 @@ def test_stems_differ_whatever_the_case_of_their_letters(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_crop_goes_with_its_picture_under_its_new_name_wherever_it_stands():
+    def item(stem, parent=None):
+        return DatasetItem(Given(stem, np.zeros((4, 4, 3), np.uint8)), stem, parent=parent)
+
+    before = Dataset((item("a"), item("B")))
+    made = before.added([item("a_face", "a"), item("a"), item("b"), item("b_face", "b"), item("c_face", "c")])
+    assert [(one.stem, one.parent) for one in made.items[2:]] == [("a_face", "a_2"), ("a_2", None), ("b_2", None), ("b_face", "b_2"), ("c_face", "c")]
+
+
+def test_an_exported_dataset_below_a_folder_is_no_source_and_that_is_said(tmp_path):
+    folder = album(tmp_path / "in", 2)
+    export(dataset_of(folder), folder / "datasets")
+    export(dataset_of(folder), folder / "datasets" / "mira" / "40_character" / "again")
+    (folder / "more").mkdir()
+    Image.fromarray(drawn(7)).save(folder / "more" / "other.png")
+    found = from_folder(folder, recursive=True)
+    assert [item.stem for item in found.items] == ["other", "p000", "p001"]
+    assert "1 sub-folder is an exported dataset and was passed over: datasets/mira." in found.notes
+    assert not any("no picture" in note for note in found.notes)
+    # Named outright it is what is meant.
+    assert len(from_folder(folder / "datasets" / "mira" / "40_character")) == 2
+    export(dataset_of(folder), folder / "twice")
+    assert any(note.startswith("2 sub-folders are exported datasets and were passed over:") for note in from_folder(folder, recursive=True).notes)
+
+
+def test_an_exported_dataset_gives_no_control_pictures(tmp_path):
+    folder = album(tmp_path / "in", 1)
+    export(dataset_of(folder), tmp_path / "controls")
+    assert with_controls(dataset_of(folder), tmp_path / "controls").items[0].control is None
+
+
 def test_names_that_other_systems_refuse_are_made_good(tmp_path):
     for name in (b"a:b?.png", b"con.png", b"new\nline.png", b"byte\xff.png", b"dots...png", " ünï ".encode() + b".png"):
         try:
@@ -362,51 +392,3 @@ def test_a_dataset_of_files_keeps_no_picture(tmp_path):
     tracemalloc.stop()
     # One of these 63 pictures takes 480,000 bytes.
     assert len(dataset) == 63 and size < 400_000
-
-
-# --- what a picture says of its making ---
-
-
-def generated(path, **texts):
-    info = PngImagePlugin.PngInfo()
-    for name, text in texts.items():
-        info.add_text(name, text)
-    return saved(path, drawn(1, 8, 8), pnginfo=info)
-
-
-def test_a_workflow_is_known_by_its_hash_and_seed_and_model_by_name(tmp_path):
-    workflow = json.dumps({"nodes": []})
-    prompt = {
-        "3": {"class_type": "KSampler", "inputs": {"seed": 42, "model": ["4", 0]}},
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x.safetensors"}},
-    }
-    generated(tmp_path / "a.png", workflow=workflow, prompt=json.dumps(prompt))
-    assert made_by(tmp_path / "a.png") == {
-        "workflow": hashlib.sha256(workflow.encode()).hexdigest(),
-        "synthetic": True,
-        "seed": 42,
-        "model": "x.safetensors",
-    }
-    assert dict(from_folder(tmp_path).items[0].origin)["seed"] == 42
-
-
-def test_the_parameters_of_a1111_are_read(tmp_path):
-    generated(tmp_path / "a.png", parameters="a girl\nNegative prompt: bad\nSteps: 20, Seed: 1234567890123, Size: 512x512, Model: deliberate v2, Version: 1")
-    found = made_by(tmp_path / "a.png")
-    assert (found["seed"], found["model"], found["synthetic"]) == (1234567890123, "deliberate v2", True)
-
-
-@pytest.mark.parametrize("prompt", ["", "{", "[1, 2]", "3", '{"1": 5, "2": {"inputs": [1]}}', "[" * 100_000, '{"1": {"inputs": {"seed": ["2", 0]}}}'])
-def test_a_prompt_that_cannot_be_read_is_no_fault(tmp_path, prompt):
-    generated(tmp_path / "a.png", prompt=prompt)
-    assert "seed" not in made_by(tmp_path / "a.png")
-
-
-def test_two_seeds_are_none(tmp_path):
-    prompt = {str(i): {"inputs": {"seed": i}} for i in range(2)}
-    generated(tmp_path / "a.png", prompt=json.dumps(prompt))
-    assert "seed" not in made_by(tmp_path / "a.png")
-
-
-def test_a_photograph_says_nothing():
-    assert made_by(package_file("insightface", "data", "images", "t1.jpg")) == {}

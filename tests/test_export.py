@@ -16,7 +16,8 @@ from PIL import Image, PngImagePlugin
 
 from character_likeness.nodes.errors import InputError, PictureError
 from character_likeness.nodes.lora_dataset import sources
-from character_likeness.nodes.lora_dataset.dataset import ATTENTION, BLOCKED, BODY, Dataset, DatasetItem, Finding, Given
+from character_likeness.nodes.lora_dataset.curation import sheet_files
+from character_likeness.nodes.lora_dataset.dataset import ATTENTION, BLOCKED, BODY, Bucket, Dataset, DatasetItem, Finding, Given
 from character_likeness.nodes.lora_dataset.export import carry_out, plan_export
 from character_likeness.nodes.lora_dataset.manifest import Provenance, plain
 from character_likeness.nodes.lora_dataset.sources import FileSource, from_folder
@@ -344,10 +345,36 @@ def test_a_file_that_was_changed_since_is_never_replaced_or_removed(tmp_path, na
     if name.startswith("40"):
         result = export(dataset.with_items(item for item in dataset.items if item.stem != "p001"), tmp_path / "out")
         assert result.difference.kept == (name,) and tree(folder)[name] == before[name]
-        assert any("were changed since" in line and name in line for line in result.lines())
+        assert any("was changed since" in line and name in line for line in result.lines())
 
 
-def test_a_text_that_was_brought_to_the_same_words_is_taken_over(tmp_path):
+def test_a_text_of_somebody_else_with_the_very_words_is_used_and_never_removed(tmp_path):
+    dataset = dataset_of(album(tmp_path / "in", 3))
+    theirs = tmp_path / "out" / "mira" / "40_character" / "p001.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(dataset.items[1].caption)
+    first = export(dataset, tmp_path / "out", archive="zip")
+    assert "40_character/p001.txt" in first.difference.unchanged
+    assert zipfile.ZipFile(first.archive).read("mira/40_character/p001.txt") == theirs.read_bytes()
+    assert export(dataset, tmp_path / "out", archive="zip").difference.nothing
+    with pytest.raises(ExportError, match=r"p001\.txt is there and was not written by Likeness"):
+        export(dataset.with_items(replace(item, caption="mira_k, other") for item in dataset.items), tmp_path / "out")
+    fewer = export(dataset.with_items(item for item in dataset.items if item.stem != "p001"), tmp_path / "out")
+    assert "40_character/p001.png" in fewer.difference.removed and theirs.read_text() == dataset.items[1].caption
+
+
+def test_a_file_under_another_spelling_on_a_disk_that_knows_no_case_is_ours_and_stays(tmp_path):
+    """The other spelling of a path leads to the same file there; a hard link does so here."""
+    bring_about(tmp_path / "out", [Wanted.of("Outfit/a.txt", b"words"), Wanted.of("Outfit/b.txt", b"old")])
+    (tmp_path / "out" / "outfit").mkdir()
+    for name in ("a.txt", "b.txt"):
+        os.link(tmp_path / "out" / "Outfit" / name, tmp_path / "out" / "outfit" / name)
+    done = bring_about(tmp_path / "out", [Wanted.of("outfit/a.txt", b"words"), Wanted.of("outfit/b.txt", b"new")])
+    assert (done.unchanged, done.changed, done.removed, done.refused) == (("outfit/a.txt",), ("outfit/b.txt",), (), ())
+    assert (tmp_path / "out" / "outfit" / "a.txt").read_bytes() == b"words" and (tmp_path / "out" / "outfit" / "b.txt").read_bytes() == b"new"
+
+
+def test_a_text_that_was_brought_to_the_same_words_is_no_reason_to_refuse(tmp_path):
     dataset = dataset_of(album(tmp_path / "in", 2))
     folder = export(dataset, tmp_path / "out").folder
     (folder / "40_character" / "p000.txt").write_text("mira_k, better")
@@ -455,15 +482,84 @@ def test_what_blocks_an_export_is_listed_and_can_be_waived(tmp_path):
     dataset = dataset_of(album(tmp_path / "in", 3))
     blur = Finding(BLOCKED, "blur", "It is blurred.")
     items = [replace(dataset.items[0], findings=(blur, Finding(ATTENTION, "dark", "It is dark."))), *dataset.items[1:]]
-    dataset = replace(dataset, items=tuple(items), findings=(Finding(BLOCKED, "few", "There are too few pictures."),))
+    dataset = replace(dataset, items=tuple(items), findings=(Finding(BLOCKED, "plan", "There are too few pictures."),))
     with pytest.raises(InputError) as error:
         export(dataset, tmp_path / "out")
     assert one_sentence(error) == "The export is blocked: There are too few pictures; p000: It is blurred."
     assert any(line.startswith("Blocked: p000") for line in export(dataset, tmp_path / "out", dry_run=True).lines())
     with pytest.raises(InputError, match="blocked: p000"):
-        export(dataset, tmp_path / "out", waived=frozenset({"few"}))
+        export(dataset, tmp_path / "out", waive="plan")
     waived = dataset.with_items([replace(items[0], waived=frozenset({"blur"})), *items[1:]])
-    assert export(waived, tmp_path / "out", waived=frozenset({"few"})).written
+    assert export(waived, tmp_path / "out", waive="plan").written
+    assert export(replace(waived, waived=frozenset({"plan"})), tmp_path / "other").written
+    result = export(dataset, tmp_path / "third", waive="plan\nP000: blur\ngone: blur")
+    assert "Let pass in this export: blur, plan." in result.lines()
+    assert "The waiver of gone was not used: no picture has that name." in result.lines()
+    manifest = manifest_of(result.folder)
+    assert [one["waived"] for one in (*manifest["findings"], *manifest["pictures"][0]["findings"])] == [True, True, False]
+
+
+def test_a_trainers_finding_can_be_waived_for_one_picture(tmp_path):
+    folder = album(tmp_path / "in", 3)
+    for name in ("tiny", "small"):
+        Image.fromarray(drawn(9, 20, 20)).save(folder / f"{name}.png")
+    dataset = dataset_of(folder)
+    with pytest.raises(InputError, match=r"2 pictures \(small, tiny\) have a side of less than 32 pixels and fit no bucket; leave them out"):
+        export(dataset, tmp_path / "out")
+    with pytest.raises(InputError, match=r"1 picture \(small\) has a side of less than 32 pixels and fits no bucket; leave it out"):
+        export(dataset, tmp_path / "out", waive="tiny: too small")
+    assert export(dataset, tmp_path / "out", waive="tiny: too small\nsmall: too small").written
+    assert export(dataset, tmp_path / "other", waive="too small, steps").written
+
+
+@pytest.mark.parametrize(
+    ("waive", "message"),
+    [
+        ("too smal", "'too smal' is no rule of the audit or of a trainer's check; the rules are .*blur.*; and of the trainers .*too small"),
+        ("p000: steps", "The rule steps is about the whole"),
+        ("*: unreadable", "The rule unreadable cannot be waived"),
+        ("p000:", "'p000:' waives nothing"),
+    ],
+)
+def test_a_waiver_of_the_export_that_cannot_be_read_is_one_sentence(tmp_path, waive, message):
+    with pytest.raises(InputError, match=message) as error:
+        export(dataset_of(album(tmp_path / "in", 2)), tmp_path / "out", waive=waive)
+    one_sentence(error)
+
+
+def test_buckets_that_differ_in_case_alone_are_one_sentence(tmp_path):
+    dataset = dataset_of(album(tmp_path / "in", 2))
+    items = [replace(item, bucket=Bucket(name)) for item, name in zip(dataset.items, ("Outfit", "outfit"))]
+    with pytest.raises(InputError, match="The buckets 'Outfit' and 'outfit' differ only in the case of their letters") as error:
+        export(dataset.with_items(items), tmp_path / "out")
+    one_sentence(error)
+
+
+def test_contact_sheets_are_drawn_when_they_are_written_and_not_kept(tmp_path):
+    dataset = dataset_of(album(tmp_path / "in", 2))
+    drawn_pages = []
+
+    def page():
+        drawn_pages.append(1)
+        return drawn(3, 64, 64)
+
+    files = sheet_files([page, page])
+    assert [file.path for file in files] == ["contact_sheet.png", "contact_sheet_2.png"] and len(drawn_pages) == 2
+    folder = carry_out(plan_export(dataset, options(tmp_path / "out"), "", files)).folder
+    assert len(drawn_pages) == 4
+    with Image.open(folder / "contact_sheet_2.png") as written:
+        assert (np.asarray(written) == drawn(3, 64, 64)).all()
+    assert carry_out(plan_export(dataset, options(tmp_path / "out"), "", sheet_files([page, page]))).difference.nothing and len(drawn_pages) == 6
+
+
+def test_the_command_is_told_for_both_kinds_of_shell(tmp_path):
+    dataset = dataset_of(album(tmp_path / "in", 2))
+    report = (export(dataset, tmp_path / "out", root="/work/her data's/mira").folder / "report.md").read_text()
+    unix, powershell = report.split("in a Unix shell:")[1].split("In PowerShell:")
+    assert """"${AI_TOOLKIT_ROOT:?the folder of ai-toolkit}/run.py" '/work/her data'"'"'s/mira/config.yaml'""" in unix
+    assert """"${env:AI_TOOLKIT_ROOT}/run.py" '/work/her data''s/mira/config.yaml'""" in powershell
+    report = (export(dataset, tmp_path / "out", trainer="imagefolder").folder / "report.md").read_text()
+    assert "print(load_dataset(''.''))" in report.split("In PowerShell:")[1]
 
 
 def test_pictures_of_three_pixels_block_an_export(tmp_path):
@@ -541,7 +637,7 @@ def test_a_relative_root_of_the_operator_is_refused(tmp_path):
 
 def test_the_report_carries_the_audit_and_further_files_lie_beside_it(tmp_path):
     dataset = dataset_of(album(tmp_path / "in", 3))
-    plan = plan_export(dataset, options(tmp_path / "out"), "# Audit\n\nReady.\n", {"contact_sheet.jpg": b"sheet"})
+    plan = plan_export(dataset, options(tmp_path / "out"), "# Audit\n\nReady.\n", [Wanted.of("contact_sheet.jpg", b"sheet")])
     folder = carry_out(plan).folder
     report = (folder / "report.md").read_text()
     assert report.startswith("# Audit\n\nReady.\n") and "steps" in report

@@ -15,7 +15,8 @@ from ..identity.identity import Identity
 from ..identity.recognizers import Recognizer
 from ..texts import entries_of, excerpt
 from . import lint as captions_lint
-from .dataset import ATTENTION, VERDICTS, Dataset, DatasetItem, Finding
+from . import trainers
+from .dataset import ATTENTION, VERDICTS, Dataset, DatasetItem, Finding, counted
 from .plan import PlanLine, dataset_plan_of, held_against, missing_plan, missing_prompts
 from .rules import RULES, AuditRules, Book, counted_as, run
 from .survey import FaceReader, FaceReading, Looker, survey
@@ -24,6 +25,8 @@ from .wording import traits_of
 __all__ = ["AuditResult", "AuditRules", "FaceReader", "FaceReading", "audit"]
 
 KNOWN_RULES = frozenset(RULES) | captions_lint.RULES
+# Those that an audit keeps for the export, whose trainer's check finds them.
+LATER_RULES = trainers.RULES
 # An export cannot go on with these, whatever the user says.
 NEVER_WAIVED = frozenset({"empty", "unreadable"})
 EVERY_PICTURE = "*"
@@ -73,7 +76,7 @@ def audit(
     Raises InputError for a plan or waivers that cannot be read and for buckets of one name that differ, and what a missing package or model raises.
     """
     rules = rules or AuditRules()
-    plan, waivers = dataset_plan_of(rules.plan), _waivers_of(rules.waive)
+    plan, waivers = dataset_plan_of(rules.plan), waivers_of(rules.waive)
     _ = dataset.buckets
     looker = Looker(identity.recognizer if identity else recognizer, identity, faces)
     book = Book(dataset, survey(dataset.items, looker, progress), rules, looker)
@@ -83,11 +86,12 @@ def audit(
     bare = [replace(item, measured={}) for item in dataset.items]
     linted = captions_lint.lint(replace(dataset, items=tuple(bare)), traits_of(rules.traits))
     items = [_with_findings(dataset.items[i], linted.items[i], book, i) for i in range(len(dataset))]
-    items, unused = _waived(items, waivers)
+    items, unused = waived_items(items, waivers)
+    passed = dataset.waived | waivers.get(EVERY_PICTURE, frozenset())
     lines = held_against(plan, [(item, counted_as(item)) for item in items if _counts(item)])
     whole = [finding for finding in linted.findings if finding.rule not in RULES]
-    whole = [finding for finding in (*book.whole, *whole, *_shortfall(lines)) if finding.rule not in waivers.get(EVERY_PICTURE, ())]
-    audited = replace(dataset, items=tuple(items), findings=tuple(whole))
+    whole = [finding for finding in (*book.whole, *whole, *_shortfall(lines)) if finding.rule not in passed - NEVER_WAIVED]
+    audited = replace(dataset, items=tuple(items), findings=tuple(whole), waived=passed)
     levels = Counter(item.level for item in items)
     return AuditResult(
         audited,
@@ -121,25 +125,33 @@ def _shortfall(lines: Sequence[PlanLine]) -> list[Finding]:
 # --- what the user lets pass ---
 
 
-def _waivers_of(text: str) -> Mapping[str, frozenset[str]]:
-    """Rules by stem in small letters, `*` for all pictures and the dataset. Raises InputError for a line that is none, and for a rule that cannot be waived."""
+def waivers_of(text: str, bare: bool = False) -> Mapping[str, frozenset[str]]:
+    """Rules of the audit and of trainers' checks by stem in small letters, `*` for all pictures and the dataset. bare: a line of rules alone is for all.
+
+    Raises InputError for a line that is none, for a name that is no rule, and for a rule that cannot be waived, or not for a picture.
+    """
     waivers: dict[str, frozenset[str]] = {}
     for line in entries_of(text):
         # The last colon: a stem may have one, a rule has none.
-        stem, colon, names = line.rpartition(":")
+        stem, colon, names = line.rpartition(":") if ":" in line or not bare else (EVERY_PICTURE, ":", line)
         rules = frozenset(name.strip().lower() for name in names.split(",") if name.strip())
         if not colon or not stem.strip() or not rules:
             raise InputError(f"'{excerpt(line)}' waives nothing; write a picture's name or *, a colon and rules, such as: mira_03: blur, resolution.")
-        if unknown := sorted(rules - KNOWN_RULES):
-            raise InputError(f"'{excerpt(unknown[0])}' is no rule of the audit; the rules are {', '.join(sorted(KNOWN_RULES - NEVER_WAIVED))}.")
+        if unknown := sorted(rules - KNOWN_RULES - LATER_RULES):
+            raise InputError(
+                f"'{excerpt(unknown[0])}' is no rule of the audit or of a trainer's check; the rules are {', '.join(sorted(KNOWN_RULES - NEVER_WAIVED))}; "
+                f"and of the trainers {', '.join(sorted(LATER_RULES))}."
+            )
         if fixed := sorted(rules & NEVER_WAIVED):
             raise InputError(f"The rule {fixed[0]} cannot be waived: no export can go on with it; take such pictures out.")
         stem = stem.strip().casefold()
+        if stem != EVERY_PICTURE and (whole := sorted(rules & LATER_RULES - trainers.ITEM_RULES)):
+            raise InputError(f"The rule {whole[0]} is about the whole, not about one picture; write *: {whole[0]}.")
         waivers[stem] = waivers.get(stem, frozenset()) | rules
     return waivers
 
 
-def _waived(items: Sequence[DatasetItem], waivers: Mapping[str, frozenset[str]]) -> tuple[list[DatasetItem], list[str]]:
+def waived_items(items: Sequence[DatasetItem], waivers: Mapping[str, frozenset[str]]) -> tuple[list[DatasetItem], list[str]]:
     """The items with their waivers, said once among their decisions, and a sentence about names that no picture has."""
     out = []
     for item in items:
@@ -150,7 +162,10 @@ def _waived(items: Sequence[DatasetItem], waivers: Mapping[str, frozenset[str]])
         out.append(item.decided(sentence) if passed and sentence not in item.decisions else item)
     stems = {item.stem.casefold() for item in items}
     unknown = [stem for stem in waivers if stem != EVERY_PICTURE and stem not in stems]
-    return out, [f"Waivers of {_names(unknown)} were not used: no picture has that name."] if unknown else []
+    if not unknown:
+        return out, []
+    waiver = "The waiver of {} was" if len(unknown) == 1 else "The waivers of {} were"
+    return out, [f"{waiver.format(_names(unknown))} not used: no picture has {'that name' if len(unknown) == 1 else 'such a name'}."]
 
 
 # --- sentences ---
@@ -172,7 +187,7 @@ def _reasons(dataset: Dataset) -> tuple[str, ...]:
     reasons = [(finding.level, f"{finding.level}: {finding.text}") for finding in dataset.findings]
     for (level, rule), stems in about.items():
         what = f"{rule} ({RULES[rule]})" if rule in RULES else rule
-        reasons.append((level, f"{level}: {what}: {len(stems)} picture{'s' * (len(stems) > 1)}, {_names(stems)}."))
+        reasons.append((level, f"{level}: {what}: {counted(len(stems))}, {_names(stems)}."))
     return tuple(text for _, text in sorted(reasons, key=lambda reason: -VERDICTS.index(reason[0])))
 
 
@@ -184,18 +199,22 @@ def _advice(dataset: Dataset, book: Book, lines: Sequence[PlanLine]) -> list[str
         advice.append("Likeness was not measured: give an identity, or a recognizer.")
     unsaid = [item.stem for item in dataset.items if _counts(item) and not counted_as(item)]
     if lines and unsaid:
-        advice.append(f"The framing of {len(unsaid)} pictures is not known, so they count as variety only: {_names(unsaid)}.")
+        advice.append(
+            f"The framing of {counted(len(unsaid))} is not known, which {'counts' if len(unsaid) == 1 else 'count'} as variety only: {_names(unsaid)}."
+        )
     yaws = [abs(item.measured["face"]["yaw"]) for item in dataset.items if item.parent is None and "yaw" in item.measured.get("face", {})]
     frontal = sum(yaw <= FRONTAL_YAW for yaw in yaws)
     if len(yaws) >= FEWEST_YAWS and frontal >= FRONTAL_SHARE * len(yaws):
         advice.append(f"{frontal} of {len(yaws)} faces look straight ahead: add three-quarter views and profiles, or the LoRA will know one side only.")
     doubtful = [item.stem for item in dataset.items if item.bucket.faces and "doubt" in item.measured.get("face", {})]
     if doubtful:
-        advice.append(f"The likeness of {len(doubtful)} pictures was not judged, their faces being small, turned away or blurred: {_names(doubtful)}.")
+        faces = "its face" if len(doubtful) == 1 else "their faces"
+        advice.append(f"The likeness of {counted(len(doubtful))} was not judged, {faces} being small, turned away or blurred: {_names(doubtful)}.")
     uncounted = sum(not _counts(item) for item in dataset.items)
     if lines and uncounted:
-        advice.append(f"{uncounted} pictures do not count in the plan, being crops, duplicates or unreadable.")
+        kinds = "does not count in the plan, being a crop, a duplicate" if uncounted == 1 else "do not count in the plan, being crops, duplicates"
+        advice.append(f"{counted(uncounted)} {kinds} or unreadable.")
     missing, written = sum(line.missing for line in lines), len(missing_prompts(lines))
     if written < missing:
-        advice.append(f"Of {missing} missing shots {written} are written as prompts; more would repeat them.")
+        advice.append(f"Of {missing} missing shots {written} {'is written as a prompt' if written == 1 else 'are written as prompts'}; more would repeat them.")
     return advice

@@ -14,7 +14,7 @@ from string import Formatter
 
 from ..errors import InputError
 from ..texts import excerpt, one_line
-from .dataset import Dataset, DatasetItem
+from .dataset import Dataset, DatasetItem, counted
 from .wording import SHOT_FIELDS, framing_of, line_of, parse_caption, parts_of, trait_words, whole_words
 
 # keep: the caption that an item has, the template where it has none; template: always; given: a list, one for each picture.
@@ -220,7 +220,9 @@ def caption_items(dataset: Dataset, rules: CaptionRules, captions: Sequence[str]
     if rules.source == GIVEN and captions is None:
         raise InputError("The source of the captions is 'given' and none are; connect a list of captions, or choose keep or template.")
     if captions is not None and len(captions) != len(dataset):
-        raise InputError(f"There are {len(captions)} captions for {len(dataset)} pictures; give one for each, in the same order.")
+        raise InputError(
+            f"There {'is' if len(captions) == 1 else 'are'} {counted(len(captions), 'caption')} for {counted(len(dataset))}; give one for each, in the same order."
+        )
 
     traits = tuple(trait for trait in map(one_line, rules.traits) if re.search(r"\w", trait))
     rules = replace(rules, trigger=trigger, traits=traits)
@@ -238,7 +240,7 @@ def caption_items(dataset: Dataset, rules: CaptionRules, captions: Sequence[str]
     origins = Counter(item.caption_source for item in items)
     notes = [f"Captions: {', '.join(f'{count} from {origin}' for origin, count in origins.items())}."] if items else []
     if captions is not None and rules.source != GIVEN:
-        notes.append(f"{len(captions)} captions were given and not used, since the source is '{rules.source}'.")
+        notes.append(f"{counted(len(captions), 'caption')} {'was' if len(captions) == 1 else 'were'} given and not used, since the source is '{rules.source}'.")
     notes += [f"{count} captions leave out {field}: the template has no {{{field}}}." for field, count in unused.items()]
     notes += [f"The edit '{excerpt(_line(edit))}' changed no caption." for edit in rules.edits if items and edit.verb != "trigger first" and not counts[edit]]
     notes += [f"{counts[step]} captions: {step}." for step in _NOTED if counts[step]]

@@ -18,7 +18,7 @@ from .dataset import Dataset, DatasetItem, Finding, Source
 from .manifest import MANIFEST, Placed, Provenance, manifest
 from .sources import jpeg_bytes, png_bytes
 from .targets import BLOCK, Journal, Made, Wanted, Written
-from .trainers import Job, Trainer
+from .trainers import Job, Trainer, for_powershell
 from .writing import in_order
 
 PNG, JPEG = PICTURE_FORMATS = ("png", "jpeg")
@@ -149,6 +149,7 @@ def archive_file(name: str, wanted: Sequence[Wanted]) -> Wanted:
 
 def report_text(audit: str, job: Job, trainer: Trainer, findings: Sequence[Finding]) -> str:
     """The audit's Markdown with what the training amounts to."""
+    command = trainer.command(job)
     lines = [
         *([audit.rstrip(), ""] if audit.strip() else [f"# {job.name}", ""]),
         "## Training",
@@ -157,11 +158,12 @@ def report_text(audit: str, job: Job, trainer: Trainer, findings: Sequence[Findi
         "",
         *(f"- {line}" for line in recipes.calculate(job).lines()),
         "",
-        f"The configuration is {trainer.config()}. To start, on the training machine:",
+        f"The configuration is {trainer.config()}. To start, on the training machine, in a Unix shell:",
         "",
         "```",
-        trainer.command(job),
+        command,
         "```",
+        *(["", "In PowerShell:", "", "```", for_powershell(command), "```"] if for_powershell(command) != command else []),
     ]
     if findings:
         lines += ["", "## Before you train", "", *(f"- {finding.level}: {finding.text}" for finding in findings)]

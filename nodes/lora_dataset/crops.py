@@ -15,9 +15,9 @@ from ..errors import InputError, PictureError
 from ..identity.identity import Identity
 from ..identity.masks import MESH_IOU
 from ..identity.recognizers.faces import overlap
-from ..identity.scoring import PASS, Rules, judge, measure, threshold_of
-from ..pictures import Picture
-from .dataset import Dataset, DatasetItem, Source, said_of
+from ..identity.scoring import PASS, Measured, Rules, judge, threshold_of
+from . import survey
+from .dataset import Dataset, DatasetItem, Source, counted, said_of
 from .faces import FaceReader, FaceReading, framing_by_face
 from .wording import framing_of, line_of, parts_of
 
@@ -37,6 +37,8 @@ SAME_PICTURE_IOU = 0.7
 BEST_MATCH, LARGEST = WHICH = ("best match", "largest")
 
 Box = tuple[int, int, int, int]
+# Of the face that a crop is for: where it is, its likeness score, and in words which one it is.
+_Chosen = tuple[FaceReading, float | None, str]
 
 
 # --- one picture ---
@@ -193,7 +195,9 @@ def add_crops(
             items.append(item.decided(f"A face crop was put beside it: {crop.stem}."))
     why = f"; none for {sum(without.values())}: {', '.join(f'{count} because {kind}' for kind, count in without.items())}" if without else ""
     # Not the reader's own note: it names this machine's folders, and a dataset's notes travel with it.
-    return dataset.with_items(items).added(crops, notes=[f"{len(crops)} face crops were added, faces found by {reader.name}{why}."])
+    return dataset.with_items(items).added(
+        crops, notes=[f"{counted(len(crops), 'face crop')} {'was' if len(crops) == 1 else 'were'} added, faces found by {reader.name}{why}."]
+    )
 
 
 class _NoCrop(Exception):
@@ -205,16 +209,15 @@ class _NoCrop(Exception):
 
 
 def _crop_of(item: DatasetItem, trigger: str, reader: FaceReader, margin: float, minimum: int, identity: Identity | None, taken: set[str]) -> DatasetItem:
+    size, face, why = _face_of(item, reader, identity)
+    if face is None:
+        raise _NoCrop(*why)
+    reading, likeness, chosen = face
     try:
-        pixels = item.source.pixels()
-    except PictureError as error:
-        raise _NoCrop("the picture cannot be read", said_of(item, error)) from None
-    reading, likeness, chosen = _best_match(pixels, reader, identity) if identity is not None else _largest(pixels, reader)
-    try:
-        box = crop_box(pixels.shape[1::-1], reading.box, margin, minimum)
+        box = crop_box(size, reading.box, margin, minimum)
     except PictureError as error:
         raise _NoCrop("the face is too small, or too little is around it", error) from None
-    if overlap(box, (0, 0, *pixels.shape[1::-1])) > SAME_PICTURE_IOU:
+    if overlap(box, (0, 0, *size)) > SAME_PICTURE_IOU:
         raise _NoCrop("the face fills the picture", "the face fills the picture, so that the crop would show the same once more")
 
     framing = crop_framing(reading, box)
@@ -224,7 +227,7 @@ def _crop_of(item: DatasetItem, trigger: str, reader: FaceReader, margin: float,
     while stem.casefold() in taken:
         number += 1
         stem = f"{item.stem}_face_{number}"
-    made_up = _made_up(pixels.shape[1::-1], box)
+    made_up = _made_up(size, box)
     said = [
         f"Cut from {item.stem} around {chosen} ({round(reading.box[2] - reading.box[0])} px, found by {reading.by}): {box[2] - box[0]} px a side"
         f"{f', {made_up:.0%} of it reflected' if made_up else ''}."
@@ -251,6 +254,24 @@ def _crop_of(item: DatasetItem, trigger: str, reader: FaceReader, margin: float,
     )
 
 
+def _face_of(item: DatasetItem, reader: FaceReader, identity: Identity | None) -> tuple[tuple[int, int], _Chosen | None, tuple[str, str] | None]:
+    """The size of the picture, the face that a crop is for, and without one the kind of reason and the reason; remembered as all that a survey sees."""
+
+    def look(pixels: np.ndarray) -> tuple:
+        size = pixels.shape[1::-1]
+        try:
+            return size, _best_match(pixels, reader, identity, found) if identity is not None else _largest(pixels, reader), None
+        except _NoCrop as reason:
+            return size, None, (reason.kind, str(reason))
+
+    who = None if identity is None else (identity.name, survey.whom(identity.recognizer, identity))
+    try:
+        found = None if identity is None else survey.Looker(identity.recognizer, identity).look(item).found
+        return survey.remembered(item.source.key, {"crop": ((survey.named(reader), who), look)}, item.source)["crop"]
+    except PictureError as error:
+        raise _NoCrop("the picture cannot be read", said_of(item, error)) from None
+
+
 def _largest(pixels: np.ndarray, reader: FaceReader) -> tuple[FaceReading, None, str]:
     readings = reader.read(pixels)
     if not readings:
@@ -258,10 +279,10 @@ def _largest(pixels: np.ndarray, reader: FaceReader) -> tuple[FaceReading, None,
     return readings[0], None, "the face" if len(readings) == 1 else f"the largest of {len(readings)} faces"
 
 
-def _best_match(pixels: np.ndarray, reader: FaceReader, identity: Identity) -> tuple[FaceReading, float, str]:
+def _best_match(pixels: np.ndarray, reader: FaceReader, identity: Identity, found: survey.Faces) -> tuple[FaceReading, float, str]:
     """The reader's own box of the face that the recognizer takes for the person, so that all crops are framed alike; the recognizer's where it has none."""
     rules = Rules(threshold_of(identity, "standard", 0.0), "standard")
-    judgement = judge(measure([Picture(pixels)], [identity]), [identity], rules)[0]
+    judgement = judge([Measured(found.faces, found.scores[:, None])], [identity], rules)[0]
     if judgement.verdict != PASS:
         kind = f"no face passes for {identity.name}" if judgement.measured.faces else "no face was found"
         raise _NoCrop(kind, f"of {identity.name}: {judgement.reason}" if judgement.measured.faces else judgement.reason)

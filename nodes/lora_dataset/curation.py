@@ -5,15 +5,19 @@ The nodes call the same steps with the same defaults, so that the same folder be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..identity.identity import Identity
 from ..identity.recognizers import Recognizer
 from ..identity.scoring import MatchRate, Rules
+from ..pictures import Picture
 from .audit import AuditResult, audit
 from .captions import CaptionRules, caption_items
 from .crops import BEST_MATCH, LARGEST, MARGIN, MINIMUM, add_crops
@@ -23,8 +27,10 @@ from .faces import FaceReader, FaceReading
 from .gating import gate
 from .recipes import calculate
 from .rules import AuditRules
-from .sheet import report, sheets
+from .sheet import report, sheet, sheet_count
 from .sources import from_folder, png_bytes, with_controls
+from .targets import Wanted
+from .trainers import for_powershell
 
 SHEET = "contact_sheet"
 # A file beside the pictures takes a name of its own from the second sheet on.
@@ -80,7 +86,7 @@ def curate(folders: Sequence[tuple[Path, Bucket]], wanted: Curation, progress: P
     dataset = caption_items(dataset, wanted.captions)
     reader = FirstFace(wanted.reader) if wanted.reader is not None else None
     audited = audit(dataset, wanted.audit, wanted.identity, reader, lambda done, of: progress("audit", done, of), wanted.recognizer)
-    plan = plan_export(audited.dataset, wanted.export, report(audited), beside(sheets(audited)))
+    plan = plan_export(audited.dataset, wanted.export, report(audited), sheet_files(sheets_of(audited)))
     return Curated(audited.dataset, rate, audited, plan)
 
 
@@ -96,9 +102,30 @@ def with_crops(dataset: Dataset, reader: FaceReader, margin: float, minimum: int
     return add_crops(dataset, reader, margin, minimum, LARGEST if identity is None else BEST_MATCH, identity, tick)
 
 
-def beside(pages: Sequence[np.ndarray]) -> dict[str, bytes]:
-    """Contact sheets uint8 [H,W,3] as files of the dataset folder."""
-    return {FIRST_SHEET if number == 1 else f"{SHEET}_{number}.png": png_bytes(page) for number, page in enumerate(pages, 1)}
+def sheets_of(audited: AuditResult) -> list[Callable[[], np.ndarray]]:
+    """What draws each contact sheet of an audit."""
+    return [partial(sheet, audited, page) for page in range(sheet_count(audited))]
+
+
+def sheet_files(pages: Sequence[Callable[[], np.ndarray]]) -> list[Wanted]:
+    """Contact sheets as files of the dataset folder. pages: what draws each, uint8 [H,W,3], the same whenever it is called.
+
+    Each is drawn here for its digest, and once more when it is written: kept as a file, a sheet would take 2.4 MB for every sixty pictures.
+    """
+    return [_sheet_file(FIRST_SHEET if number == 1 else f"{SHEET}_{number}.png", page) for number, page in enumerate(pages, 1)]
+
+
+# A sheet takes 30 MB while it is drawn and written: one at a time.
+_drawing = Lock()
+
+
+def _sheet_file(path: str, page: Callable[[], np.ndarray]) -> Wanted:
+    def make(file: BinaryIO) -> Mapping[str, Any]:
+        with _drawing:
+            file.write(png_bytes(page()))
+        return {}
+
+    return Wanted(path, f"sheet {Picture(page()).key.hex()}", make)
 
 
 class FirstFace:
@@ -122,4 +149,6 @@ def export_lines(plan: ExportPlan, result: ExportResult) -> list[str]:
     archive = [f"Archive: {result.archive}"] if result.archive else []
     # What is wanted most comes first: a node shows the first lines only.
     start = ["To start the training:", *result.command.splitlines()]
+    if for_powershell(result.command) != result.command:
+        start.append("That is for a Unix shell; report.md has it for PowerShell, too.")
     return [written, *start, *archive, *calculate(plan.job).lines(), *result.lines()]

@@ -24,6 +24,11 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 READY, ATTENTION, BLOCKED = VERDICTS = ("Ready", "Needs attention", "Blocked")
 
 
+def counted(number: int, noun: str = "picture") -> str:
+    """`1 picture`, `2 pictures`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class Source(Protocol):
     """Where a picture comes from."""
 
@@ -132,13 +137,15 @@ def said_of(item: DatasetItem, error: Exception) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Items in order; left_out: (name, why) of pictures that did not come in; notes: sentences about the whole; findings: of the audit, about the whole."""
+    """Items in order; left_out: (name, why) of pictures that did not come in; notes: sentences about the whole; findings: of the audit, about the
+    whole; waived: rules that the user lets pass for the whole."""
 
     items: tuple[DatasetItem, ...] = ()
     trigger: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    waived: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -149,6 +156,11 @@ class Dataset:
         found: dict[str, Bucket] = {}
         for item in self.items:
             known = found.setdefault(item.bucket.name.casefold(), item.bucket)
+            if known.name != item.bucket.name:
+                raise InputError(
+                    f"The buckets '{known.name}' and '{item.bucket.name}' differ only in the case of their letters, and many disks would put both into one "
+                    "folder; write both alike, or give them different names."
+                )
             if known != item.bucket:
                 raise InputError(
                     f"The bucket '{item.bucket.name}' has {known.repeats} repeats for some pictures and {item.bucket.repeats} for others; give one number."
@@ -161,16 +173,21 @@ class Dataset:
     def added(self, items: Iterable[DatasetItem], left_out: Iterable[tuple[str, str]] = (), notes: Iterable[str] = ()) -> Dataset:
         """A dataset with these items behind its own; where a stem is taken `_2` and so on is added, whatever the case of its letters."""
         taken = {item.stem.casefold() for item in self.items}
-        new, renamed = [], {}
+        items, stems = list(items), []
         for item in items:
             stem, number = item.stem, 1
             while stem.casefold() in taken:
                 number += 1
                 stem = f"{item.stem}_{number}"
             taken.add(stem.casefold())
-            renamed[item.stem] = stem
+            stems.append(stem)
+        # A crop goes with its picture under the picture's new name, also where it comes before the picture.
+        renamed = {item.stem: stem for item, stem in reversed(list(zip(items, stems)))}
+        new = []
+        for item, stem in zip(items, stems):
             parent = renamed.get(item.parent, item.parent) if item.parent else None
             new.append(item if (stem, parent) == (item.stem, item.parent) else replace(item, stem=stem, parent=parent))
+            renamed[item.stem] = stem
         return replace(self, items=(*self.items, *new), left_out=(*self.left_out, *left_out), notes=(*self.notes, *notes))
 
     def with_items(self, items: Iterable[DatasetItem]) -> Dataset:

@@ -9,7 +9,7 @@ manifest.json, report.md and what else is given, and the hidden folder `.likenes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from ..files import checked_name
 from ..pictures import PICTURE_SUFFIXES
 from ..texts import one_line
 from . import recipes
+from .audit import EVERY_PICTURE, waived_items, waivers_of
 from .contents import PICTURE_FORMATS, PNG, SUFFIXES, archive_file, keys_of, manifest_file, picture_file, pictures_of, placed_items, report_text, sizes_of
-from .dataset import BLOCKED, Dataset, Finding
+from .dataset import BLOCKED, Dataset, Finding, counted
 from .manifest import Provenance
 from .sources import safe_stem
 from .targets import OURS, Difference, Wanted, checked_target, compare, place_of, read_journal, shown
@@ -38,8 +39,8 @@ class ExportOptions:
 
     out: the folder that gets the folder `name`. trainer, base_model, mode, recipe, vram, learning_rate, ema_decay, repeats, target_steps and samples
     (prompts): see trainers and recipes. root: the dataset folder as the training machine knows it, with `/`; empty: commands are given in it.
-    archive, picture_format: one of ARCHIVES, PICTURE_FORMATS. allowed: below which folders may be written, None for any. waived: rules whose findings
-    are let pass, beside what is waived for single pictures. provenance: see manifest. dry_run: nothing is written.
+    archive, picture_format: one of ARCHIVES, PICTURE_FORMATS. allowed: below which folders may be written, None for any. waive: what is let
+    pass beside what the audit was told to, lines of rules, or `mira_03: too small` for one picture. provenance: see manifest. dry_run: nothing is written.
     """
 
     out: Path
@@ -58,7 +59,7 @@ class ExportOptions:
     archive: str = NO_ARCHIVE
     picture_format: str = PNG
     allowed: tuple[Path, ...] | None = None
-    waived: frozenset[str] = frozenset()
+    waive: str = ""
     provenance: Provenance = field(default_factory=Provenance)
     dry_run: bool = False
 
@@ -107,15 +108,16 @@ class ExportResult:
         return [*difference_lines(self.difference, self.written), *self.notes, *_stale_lines(self.stale)]
 
 
-def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", beside: Mapping[str, bytes] | None = None) -> ExportPlan:
+def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", beside: Sequence[Wanted] = ()) -> ExportPlan:
     """What an export would write, and how that differs from what is there. Pictures are not decoded, but for the size of one that has no file.
 
-    report: Markdown of the audit; what the run amounts to is added to it. beside: further files, such as a contact sheet, by name. What the
+    report: Markdown of the audit; what the run amounts to is added to it. beside: further files, such as contact sheets. What the
     dataset, its audit or the trainer's rules hold against it is in `blocked`, what lies in the way in `difference.refused`. Raises InputError for
     options that cannot be used and a dataset without pictures, PictureError for one that cannot be read, ExportError for a folder that cannot.
     """
     folder = _checked(options)
     _check_items(dataset, folder)
+    dataset, passed = _let_pass(dataset, options.waive)
     dataset, unused = _without_unused_controls(dataset, options.mode)
     trainer, base_model = supported(options.trainer, options.base_model, options.mode)
     recipe = recipes.resolve(options.recipe, trainer, base_model, options.mode, options.vram, options.learning_rate, options.ema_decay)
@@ -142,17 +144,16 @@ def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", besi
     findings = tuple(trainer.check(job))
     placed = placed_items(dataset, job)
     pictures = [picture_file(path, source, keys[source], options.picture_format) for path, source in pictures_of(placed)]
-    beside = {REPORT: report_text(report, job, trainer, findings).encode("utf-8", "backslashreplace"), **(beside or {})}
-    texts = [Wanted.of(str(path), content) for path, content in {**trainer.sidecars(job), **beside}.items()]
-    wanted = [*pictures, *sorted(texts, key=lambda file: file.path)]
+    texts = {**trainer.sidecars(job), REPORT: report_text(report, job, trainer, findings).encode("utf-8", "backslashreplace")}
+    wanted = [*pictures, *sorted((*(Wanted.of(str(path), content) for path, content in texts.items()), *beside), key=lambda file: file.path)]
     wanted.append(manifest_file(dataset, job, trainer, placed, options.provenance, pictures))
     if options.archive == ZIP:
         wanted.append(archive_file(folder.name, wanted))
     _check_paths(folder, wanted)
 
     difference = compare(folder, wanted, journal)
-    notes = [unused, _strangers(folder, job, wanted, difference), _old_archive(folder, options, difference)]
-    notes += [finding.text for finding in findings if finding.level != BLOCKED]
+    notes = [*passed, unused, _strangers(folder, job, wanted, difference), _old_archive(folder, options, difference)]
+    notes += [finding.text for finding in findings if finding.level != BLOCKED and finding.rule not in dataset.waived]
     return ExportPlan(
         folder,
         options,
@@ -160,7 +161,7 @@ def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", besi
         job,
         tuple(wanted),
         difference,
-        _blocked(dataset, findings, options.waived),
+        _blocked(dataset, findings),
         findings,
         tuple(note for note in notes if note),
         _stale(folder, trainer, difference),
@@ -192,15 +193,18 @@ def difference_lines(difference: Difference, written: bool) -> list[str]:
     if difference.unchanged:
         lines.append(f"{_files(difference.unchanged)} unchanged.")
     if difference.kept:
+        one = len(difference.kept) == 1
+        why = "no longer belongs to the dataset, but was" if one else "no longer belong to the dataset, but were"
+        written, it = ("it was written, so it stays", "it") if one else ("they were written, so they stay", "them")
         lines.append(
-            f"{_files(difference.kept)} no longer belong to the dataset, but were changed since they were written, so they stay: {_some(difference.kept)}; "
-            "a trainer reads those that lie in a folder of pictures, so move them away."
+            f"{_files(difference.kept)} {why} changed since {written}: {_some(difference.kept)}; "
+            f"a trainer reads what lies in a folder of pictures, so move {it} away."
         )
     return lines + [f"In the way: {sentence}" for sentence in difference.refused]
 
 
 def _files(paths: Sequence[str]) -> str:
-    return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+    return counted(len(paths), "file")
 
 
 def _stale_lines(stale: Sequence[str]) -> list[str]:
@@ -230,7 +234,9 @@ def _checked(options: ExportOptions) -> Path:
 def _check_items(dataset: Dataset, folder: Path) -> None:
     if not dataset.items:
         left = (
-            f" ({len(dataset.left_out)} were left out; the first, {dataset.left_out[0][0]}: {dataset.left_out[0][1].rstrip('.')})" if dataset.left_out else ""
+            f" ({len(dataset.left_out)} {'was' if len(dataset.left_out) == 1 else 'were'} left out; the first, {dataset.left_out[0][0]}: {dataset.left_out[0][1].rstrip('.')})"
+            if dataset.left_out
+            else ""
         )
         raise InputError(f"The dataset has no picture left to export{left}; add pictures, or let more of them pass.")
     names: dict[str, str] = {}
@@ -250,7 +256,7 @@ def _without_unused_controls(dataset: Dataset, mode: str) -> tuple[Dataset, str]
     count = sum(item.control is not None for item in dataset.items)
     if mode == PAIRED_EDIT or not count:
         return dataset, ""
-    note = f"Control pictures stay out, since the mode '{mode}' has no use for them ({count} of {len(dataset)} pictures have one)."
+    note = f"Control pictures stay out, since the mode '{mode}' has no use for them ({count} of {counted(len(dataset))} {'has' if count == 1 else 'have'} one)."
     return dataset.with_items(replace(item, control=None) for item in dataset.items), note
 
 
@@ -266,13 +272,23 @@ def _check_paths(folder: Path, wanted: Sequence[Wanted]) -> None:
         seen.add(file.path.casefold())
 
 
-def _blocked(dataset: Dataset, findings: Sequence[Finding], waived: frozenset[str]) -> tuple[str, ...]:
-    whole = [finding.text for finding in (*dataset.findings, *findings) if finding.level == BLOCKED and finding.rule not in waived]
+def _let_pass(dataset: Dataset, waive: str) -> tuple[Dataset, list[str]]:
+    """The dataset with what the export lets pass besides, and sentences about that."""
+    waivers = waivers_of(waive, bare=True)
+    if not waivers:
+        return dataset, []
+    items, notes = waived_items(dataset.items, waivers)
+    notes.insert(0, f"Let pass in this export: {', '.join(sorted(frozenset().union(*waivers.values())))}.")
+    return replace(dataset, items=tuple(items), waived=dataset.waived | waivers.get(EVERY_PICTURE, frozenset())), notes
+
+
+def _blocked(dataset: Dataset, findings: Sequence[Finding]) -> tuple[str, ...]:
+    whole = [finding.text for finding in (*dataset.findings, *findings) if finding.level == BLOCKED and finding.rule not in dataset.waived]
     single = [
         finding.text if finding.text.startswith(f"{item.stem}:") else f"{item.stem}: {finding.text}"
         for item in dataset.items
         for finding in item.findings
-        if finding.level == BLOCKED and finding.rule not in item.waived | waived
+        if finding.level == BLOCKED and finding.rule not in item.waived
     ]
     return (*whole, *single)
 

@@ -1,19 +1,22 @@
 """The ComfyUI nodes of likeness/lora dataset that judge a dataset and write it: schemas, and a few lines each that call the engine."""
 
+from functools import partial
 from pathlib import Path
 
 import folder_paths
+import numpy as np
 from comfy_api.latest import io, ui
 
 from .. import host
 from ..errors import MissingModelError, MissingPackageError
 from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
+from ..pictures import from_floats
 from ..texts import one_line
 from . import audit as auditing
 from . import curation, export, recipes, sheet, targets, trainers
 from .manifest import Provenance
-from .nodes import ALIASES, CATEGORY, MOST_SAID, DatasetType, IdentityType, RecognizerType, progress_of, reader_of
+from .nodes import ALIASES, CATEGORY, MOST_SAID, DatasetType, IdentityType, RecognizerType, progress_of, reader_of, reader_state
 from .rules import AuditRules
 from .webhook import told
 
@@ -90,6 +93,10 @@ class LikenessDatasetAudit(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return reader_state()
 
     @classmethod
     def execute(cls, dataset, plan, identity=None, recognizer=None, waive="", traits="", resolution=1024, duplicate_distance=6) -> io.NodeOutput:
@@ -239,12 +246,24 @@ class LikenessDatasetExport(io.ComfyNode):
                 io.String.Input(
                     "waive",
                     default="",
+                    multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Rules of the trainer's check that block the export and that you let pass, between commas, such as: too small.",
+                    tooltip="What you let pass, one a line: `too small` for all pictures, `mira_03: too small` for one. Rules of the trainer's check, or of the audit.",
                 ),
                 io.String.Input(
                     "webhook", default="", optional=True, advanced=True, tooltip="An https address that is told of the progress. Leave it empty for none."
+                ),
+                io.Float.Input(
+                    "ema_decay",
+                    default=0.0,
+                    min=0.0,
+                    max=0.9999,
+                    step=0.0001,
+                    round=0.0001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="ai-toolkit only: checkpoints hold an average of the weights, such as 0.99. 0: none, as the recipes have it.",
                 ),
             ],
             outputs=[
@@ -284,6 +303,7 @@ class LikenessDatasetExport(io.ComfyNode):
         synthetic=("not said",),
         waive=("",),
         webhook=("",),
+        ema_decay=(0.0,),
     ) -> io.NodeOutput:
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         options = export.ExportOptions(
@@ -295,6 +315,7 @@ class LikenessDatasetExport(io.ComfyNode):
             one(recipe, "recipe"),
             int(one(vram, "vram")),
             one(learning_rate, "learning_rate"),
+            one(ema_decay, "ema_decay") or None,
             repeats=one(repeats, "repeats"),
             target_steps=one(target_steps, "target_steps"),
             samples=tuple(filter(None, map(one_line, one(sample_prompts, "sample_prompts").splitlines()))),
@@ -302,12 +323,12 @@ class LikenessDatasetExport(io.ComfyNode):
             archive=one(archive, "archive"),
             picture_format=one(picture_format, "picture_format"),
             allowed=targets.allowed_roots(Path(folder_paths.get_output_directory())),
-            waived=frozenset(filter(None, map(one_line, one(waive, "waive").split(",")))),
+            waive=one(waive, "waive"),
             provenance=Provenance(one_line(one(statement, "statement")), {"yes": True, "no": False}.get(one(synthetic, "synthetic"))),
             dry_run=one(dry_run, "dry_run"),
         )
-        pages = [] if not sheet else [picture.pixels for picture in Frames(sheet).pictures()]
-        plan = export.plan_export(one(dataset, "dataset"), options, one(report, "report") if report else "", curation.beside(pages))
+        pages = [partial(_pixels, image, i) for image in (Frames(sheet).images if sheet else ()) for i in range(len(image))]
+        plan = export.plan_export(one(dataset, "dataset"), options, one(report, "report") if report else "", curation.sheet_files(pages))
         tell = progress_of(node, "export")
         with told(one_line(one(webhook, "webhook")), options.name) as hook:
 
@@ -320,6 +341,11 @@ class LikenessDatasetExport(io.ComfyNode):
         said = "\n".join(curation.export_lines(plan, result))
         node.tell(said)
         return io.NodeOutput(str(result.folder), str(result.config), said, ui=ui.PreviewText(said))
+
+
+def _pixels(image, i: int) -> np.ndarray:
+    """One frame of a batch as uint8 [H,W,3]."""
+    return from_floats(image[i].float().cpu().numpy()).pixels
 
 
 def _place(folder: str) -> Path:

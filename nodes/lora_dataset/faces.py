@@ -279,6 +279,11 @@ def open_reader(models_dir: str | Path | None, recognizer: Recognizer | None = N
         return RecognizerReader(recognizer, _Tasks(_landmark_folder(models_dir)), f"MediaPipe's face detector is not used: {error}")
 
 
+def model_paths(models_dir: str | Path) -> list[Path]:
+    """Where the model files lie that `open_reader` takes, whether they are there or not. models_dir: ComfyUI's `models`."""
+    return [Path(models_dir, FOLDER, name) for name in (*BLAZE_FACES, LANDMARKER, POSE)]
+
+
 def _landmark_folder(models_dir: str | Path | None) -> Path | None:
     folder = None if models_dir is None else Path(models_dir, FOLDER)
     if folder is None or not any((folder / name).is_file() for name in (LANDMARKER, POSE)):

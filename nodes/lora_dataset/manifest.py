@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -68,7 +68,7 @@ def manifest(dataset: Dataset, job: Job, trainer: str, placed: tuple[Placed, ...
         "pictures": [_picture(one, job, written) for one in sorted(placed, key=lambda one: one.picture)],
         "left_out": [{"name": name, "why": why} for name, why in dataset.left_out],
         "notes": dataset.notes,
-        "findings": _findings(dataset.findings, frozenset()),
+        "findings": _findings(dataset.findings, dataset.waived),
     }
     return (json.dumps(plain(told), ensure_ascii=False, allow_nan=False, sort_keys=True, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
@@ -136,6 +136,11 @@ def tool_versions() -> dict[str, str]:
     for tool, names in TOOLS.items():
         found[tool] = next(filter(None, map(_version_of, names)), "")
     return {tool: version for tool, version in found.items() if version}
+
+
+def versions_of(distributions: Iterable[str]) -> dict[str, str]:
+    """Versions by distribution, "" for one that is not installed."""
+    return {name: _version_of(name) for name in distributions}
 
 
 def _version_of(distribution: str) -> str:

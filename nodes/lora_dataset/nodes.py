@@ -1,6 +1,5 @@
 """The ComfyUI nodes of likeness/lora dataset: schemas, and a few lines each that call the engine."""
 
-import hashlib
 import json
 import os
 import uuid
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
+from server import PromptServer
 
 from .. import host
 from ..errors import InputError
@@ -16,11 +16,12 @@ from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
 from ..identity import scoring
 from ..identity.nodes import strictness_inputs
-from ..pictures import from_floats
+from ..pictures import from_floats, small_copy
 from ..texts import one_line
 from . import captions as captioning
 from . import crops, curation, faces, gating, sources, targets
-from .dataset import BUCKETS, MOST_REPEATS, Bucket, Dataset, DatasetItem, bucket_named
+from .dataset import BUCKETS, MOST_REPEATS, Bucket, Dataset, DatasetItem, bucket_named, counted
+from .origins import made_in
 from .wording import traits_of
 
 CATEGORY = "likeness/lora dataset"
@@ -35,6 +36,9 @@ CUSTOM = "custom"
 IMPORT_ROOTS = "LIKENESS_IMPORT_ROOTS"
 SPOOL = "likeness_dataset"
 MOST_SAID = 40
+# What captioners look at, and how many of these copies fit into memory, at 12 MB each.
+CAPTIONED_SIDE = 1024
+MOST_CAPTIONED = 500
 
 
 # ---- what the nodes share ----------------------------------------------------------------------------------------------
@@ -112,7 +116,7 @@ def _shown(report: dict) -> str:
     """The same, short enough to read in the node."""
     buckets = ", ".join(f"{count} {name}" for name, count in report["buckets"].items()) or "none"
     left = [f"left out {entry['name']}: {entry['why']}" for entry in report["left_out"]]
-    lines = [f"{report['pictures']} pictures: {buckets}", *report["notes"], *left]
+    lines = [f"{counted(report['pictures'])}: {buckets}", *report["notes"], *left]
     more = [f"and {len(lines) - MOST_SAID} lines more in the report"] if len(lines) > MOST_SAID else []
     return "\n".join([*lines[:MOST_SAID], *more])
 
@@ -141,12 +145,16 @@ def _folder(text: str) -> Path:
 def _folder_state(folder: str, subfolders: bool) -> list:
     """What tells one content of a folder from another, by names, sizes and times."""
     found = _folder(folder)
-    paths = sorted(found.rglob("*") if subfolders else found.iterdir()) if found.is_dir() else []
-    return [host.file_state(path) for path in paths if path.is_file()]
+    return [host.file_state(path) for path in sources.files_to_read(found, subfolders)[0]] if found.is_dir() else []
 
 
 def reader_of(recognizer) -> faces.FaceReader:
     return faces.open_reader(host.models_dir(), recognizer)
+
+
+def reader_state() -> list:
+    """Changes when a model file of MediaPipe comes, goes or changes: then faces are read in another way."""
+    return [host.file_state(path) for path in faces.model_paths(host.models_dir())]
 
 
 # ---- building ------------------------------------------------------------------------------------------------------------
@@ -184,13 +192,19 @@ class LikenessDatasetFromFolder(io.ComfyNode):
             outputs=[
                 DatasetType.Output("dataset_out", display_name="dataset", tooltip="The dataset, for Captions, Audit Dataset or Export LoRA Dataset."),
                 io.String.Output("report", tooltip="JSON: every picture with its caption and score, and what was left out and why."),
+                io.Image.Output(
+                    "images",
+                    is_output_list=True,
+                    tooltip=f"The pictures of the dataset in order, at most {CAPTIONED_SIDE} pixels a side: for a captioner, whose captions go into Captions. Made where it is wired.",
+                ),
             ],
         )
 
     @classmethod
     def fingerprint_inputs(cls, folder="", subfolders=False, control_folder="", **inputs):
         # None is wired, known when it runs.
-        return [_folder_state(folder, subfolders) if folder else [], _folder_state(control_folder, True) if control_folder else []]
+        states = [_folder_state(folder, subfolders) if folder else [], _folder_state(control_folder, True) if control_folder else []]
+        return [*states, _will_be_wired(cls.hidden.unique_id, 2)]
 
     @classmethod
     def execute(
@@ -204,7 +218,22 @@ class LikenessDatasetFromFolder(io.ComfyNode):
         made = (dataset or Dataset()).added(found.items, found.left_out, found.notes)
         report = _report(made, len(found))
         node.tell(_shown(report))
-        return io.NodeOutput(made, _json(report), ui=ui.PreviewText(_shown(report)))
+        images = _for_captioners(made, node) if _is_wired(cls.hidden.dynprompt, cls.hidden.unique_id, 2) else []
+        return io.NodeOutput(made, _json(report), or_block(images), ui=ui.PreviewText(_shown(report)))
+
+
+def _for_captioners(dataset: Dataset, node: LiveNode) -> list:
+    """Small copies of all pictures as images, opened one by one. Raises InputError for more than fit into memory."""
+    if len(dataset) > MOST_CAPTIONED:
+        raise InputError(
+            f"The output images is wired and the dataset has {len(dataset)} pictures, of which it takes at most {MOST_CAPTIONED} (6 GB); "
+            "caption them in several folders, or with a captioner that writes .txt files."
+        )
+    images, tick = [], progress_of(node, "images")
+    for done, item in enumerate(dataset.items, 1):
+        tick(done, len(dataset))
+        images.append(to_image(small_copy(item.source.pixels(), CAPTIONED_SIDE)))
+    return images
 
 
 class LikenessDatasetAdd(io.ComfyNode):
@@ -238,7 +267,7 @@ class LikenessDatasetAdd(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="What the manifest is to say of where they come from, one `name: value` a line, such as `model: qwen_image_edit_2511`. A hash of the workflow is kept anyway.",
+                    tooltip="What the manifest is to say of where they come from, one `name: value` a line, such as `film: Portra 400`. A hash of the workflow is kept anyway, seed and model where they are certain.",
                 ),
             ],
             outputs=[
@@ -272,12 +301,18 @@ class LikenessDatasetAdd(io.ComfyNode):
         place = _bucket(one(bucket, "bucket"), one(custom_bucket, "custom_bucket"), one(repeats, "repeats"))
         frames = Frames(image)
         if captions is not None and len(captions) != len(frames):
-            raise InputError(f"There are {len(captions)} captions for {len(frames)} pictures; give one for each, in the same order.")
+            raise InputError(
+                f"There {'is' if len(captions) == 1 else 'are'} {counted(len(captions), 'caption')} for {counted(len(frames))}; give one for each, in the same order."
+            )
         controls = None if control is None else Frames(control)
         if controls is not None and len(controls) != len(frames):
-            raise InputError(f"There are {len(controls)} control pictures for {len(frames)} pictures; give one for each, in the same order.")
+            raise InputError(
+                f"There {'is' if len(controls) == 1 else 'are'} {counted(len(controls), 'control picture')} for {counted(len(frames))}; give one for each, in the same order."
+            )
         stem = str(checked_name(one(name, "name"))).replace("/", "_")
-        origin = {**_provenance(one(provenance, "provenance")), **_workflow(cls.hidden.prompt, cls.hidden.unique_id)}
+        made = made_in(cls.hidden.prompt, cls.hidden.unique_id, "image")
+        # What the user says counts before what the graph tells; the hash is no opinion.
+        origin = {**made, **_provenance(one(provenance, "provenance")), **{name: made[name] for name in made if name == "workflow"}}
         items = []
         edited = None if controls is None else _spooled(controls, f"{stem} control")
         for i, source in enumerate(_spooled(frames, stem)):
@@ -322,20 +357,6 @@ def _provenance(text: str) -> dict:
     return told
 
 
-def _workflow(prompt, node_id: str) -> dict:
-    """A hash of the nodes that made the pictures: two datasets of the same ones bear the same, whatever is done with them afterwards."""
-    if not prompt or node_id not in prompt:
-        return {}
-    waiting, made = [node_id], {}
-    while waiting:
-        name = waiting.pop()
-        if name in made or name not in prompt:
-            continue
-        made[name] = {"class": prompt[name]["class_type"], "inputs": prompt[name]["inputs"]}
-        waiting += [value[0] for value in prompt[name]["inputs"].values() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)]
-    return {"workflow": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()}
-
-
 class LikenessFaceCrop(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -346,7 +367,7 @@ class LikenessFaceCrop(io.ComfyNode):
             description="Puts a square crop of the face beside each picture of a dataset that shows one, or cuts the faces out of pictures. Nothing is enlarged.",
             search_aliases=[*ALIASES, "crop face", "MediaPipe", "face detection"],
             is_input_list=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt],
             inputs=[
                 DatasetType.Input("dataset", optional=True, tooltip="Its pictures stay; the crops are put beside them, with captions that fit."),
                 io.Image.Input("image", optional=True, tooltip="Pictures to cut the largest face out of; with a dataset they are added to it."),
@@ -380,7 +401,7 @@ class LikenessFaceCrop(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):
-        return _spool_state()
+        return [_spool_state(), reader_state(), _will_be_wired(cls.hidden.unique_id, 1)]
 
     @classmethod
     def execute(cls, margin, minimum_size, dataset=None, image=None, identity=None, recognizer=None) -> io.NodeOutput:
@@ -389,7 +410,8 @@ class LikenessFaceCrop(io.ComfyNode):
             raise InputError("Neither a dataset nor a picture is wired to Face Crops; wire one.")
         before = one(dataset, "dataset") if dataset else Dataset()
         if image:
-            before = before.added(DatasetItem(source, f"picture_{i:04}") for i, source in enumerate(_spooled(Frames(image), "picture"), 1))
+            origin = {"source": "ComfyUI", **made_in(cls.hidden.prompt, cls.hidden.unique_id, "image")}
+            before = before.added(DatasetItem(source, f"picture_{i:04}", origin=origin) for i, source in enumerate(_spooled(Frames(image), "picture"), 1))
         who = one(identity, "identity") if identity else None
         seer = one(recognizer, "recognizer") if recognizer else who and who.recognizer
         reader = reader_of(seer)
@@ -409,6 +431,12 @@ def _is_wired(prompt, node_id: str, output: int) -> bool:
     """Whether another node of the prompt takes that output."""
     nodes = (prompt.get_node(name) for name in prompt.all_node_ids())
     return any(value == [node_id, output] for node in nodes for value in node["inputs"].values() if isinstance(value, list))
+
+
+def _will_be_wired(node_id: str, output: int) -> bool:
+    """The same before the nodes run, of what the host works on: an output that was not made is not to be taken from its cache."""
+    running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
+    return any(value == [node_id, output] for entry in running for node in entry[2].values() for value in node["inputs"].values() if isinstance(value, list))
 
 
 class LikenessCaptions(io.ComfyNode):

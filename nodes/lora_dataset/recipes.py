@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..texts import one_line
-from .dataset import BUCKETS, MOST_REPEATS, Bucket
+from .dataset import BUCKETS, MOST_REPEATS, Bucket, counted
 
 if TYPE_CHECKING:
     from .trainers.base_models import BaseModel
@@ -125,7 +125,7 @@ def resolve(
     if ema_decay is not None and not 0 < ema_decay < 1:
         raise InputError(f"ema_decay is {ema_decay}; it must lie between 0 and 1, for example 0.99.")
     if ema_decay is not None and not trainer.keeps_average:
-        raise InputError(f"{trainer.name} keeps no average of a LoRA's weights while it trains; leave ema_decay empty, or choose ai-toolkit.")
+        raise InputError(f"{trainer.name} keeps no average of a LoRA's weights while it trains; leave ema_decay out, or choose ai-toolkit.")
     made = PRESETS[preset]
     memory, why_memory = trainer.memory(base_model, mode, vram)
     reasons = {
@@ -207,10 +207,12 @@ class Calculation:
         else:
             ema = f"EMA {self.ema_decay:g}: half-life {self.ema_half_life:.0f} updates; {self.ema_start_share:.1%} of the untrained start is left at the end."
         return [
-            f"{self.steps} steps = {self.updates} updates of the weights, {self.epochs:g} epoch(s) of {self.pictures_per_pass} repeated pictures ({self.pictures} files).",
+            f"{counted(self.steps, 'step')} = {counted(self.updates, 'update')} of the weights, {self.epochs:g} {'epoch' if self.epochs == 1 else 'epochs'} of "
+            f"{counted(self.pictures_per_pass, 'repeated picture')} ({counted(self.pictures, 'file')}).",
             f"Each picture is shown: {shown}.",
-            f"{len(self.checkpoints)} checkpoints are expected, one every {self.save_every} steps: {', '.join(map(str, self.checkpoints))}.",
-            *([f"The learning rate rises over the first {self.warmup_steps} steps."] if self.warmup_steps else []),
+            f"{counted(len(self.checkpoints), 'checkpoint')} {'is' if len(self.checkpoints) == 1 else 'are'} expected, one every "
+            f"{counted(self.save_every, 'step') if self.save_every > 1 else 'step'}: {', '.join(map(str, self.checkpoints))}.",
+            *([f"The learning rate rises over the first {counted(self.warmup_steps, 'step')}."] if self.warmup_steps else []),
             ema,
         ]
 

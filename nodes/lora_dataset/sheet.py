@@ -14,7 +14,7 @@ from ..identity.drawing import COLOURS, INK, PAPER, font_for, font_of, shortened
 from ..identity.scoring import PASS, REJECT, UNCERTAIN_VERDICT
 from ..texts import one_line
 from .audit import AuditResult
-from .dataset import ATTENTION, BLOCKED, READY, VERDICTS, DatasetItem
+from .dataset import ATTENTION, BLOCKED, READY, VERDICTS, DatasetItem, counted
 from .rules import counted_as
 from .survey import THUMBNAIL_SIDE, thumbnail
 
@@ -54,14 +54,18 @@ def sheet_count(result: AuditResult) -> int:
 
 
 def sheets(result: AuditResult, name: str = "") -> Iterator[np.ndarray]:
-    """Contact sheets uint8 [H,W,3], W up to 2008, of at most PER_SHEET pictures, the worst first; of an empty dataset one with the heading alone. name: the dataset's, for the heading.
+    """Every contact sheet, see `sheet`, one at a time."""
+    return (sheet(result, page, name) for page in range(sheet_count(result)))
 
-    Below each picture stand its name, framing with likeness score, and the rules that it breaks; above, its verdict. Made one at a time: a sheet takes
-    10 MB. Pictures come from the audit's memory; what is no longer there is decoded again.
+
+def sheet(result: AuditResult, page: int, name: str = "") -> np.ndarray:
+    """Contact sheet uint8 [H,W,3], W up to 2008, of at most PER_SHEET pictures, the worst first; of an empty dataset one with the heading alone. name: the dataset's, for the heading.
+
+    page: from 0, below sheet_count. Below each picture stand its name, framing with likeness score, and the rules that it breaks; above, its verdict. A
+    sheet takes 10 MB. Pictures come from the audit's memory; what is no longer there is decoded again.
     """
-    items, count = in_order(result), sheet_count(result)
-    for page in range(count):
-        yield _sheet(items[page * PER_SHEET : (page + 1) * PER_SHEET], _heading(result, name, page + 1, count), SHADES[result.verdict])
+    items = in_order(result)[page * PER_SHEET : (page + 1) * PER_SHEET]
+    return _sheet(items, _heading(result, name, page + 1, sheet_count(result)), SHADES[result.verdict])
 
 
 def _heading(result: AuditResult, name: str, page: int, count: int) -> str:
@@ -121,7 +125,7 @@ def report(result: AuditResult, name: str = "") -> str:
     dataset = result.dataset
     counts = ", ".join(f"{number} {verdict}" for verdict, number in result.counts.items())
     trigger = f" Trigger word: {_cell(dataset.trigger)}." if dataset.trigger else ""
-    parts = [f"# Audit of {_cell(name)}" if one_line(name) else "# Audit of the dataset", f"**{result.verdict}.** {len(dataset)} pictures: {counts}.{trigger}"]
+    parts = [f"# Audit of {_cell(name)}" if one_line(name) else "# Audit of the dataset", f"**{result.verdict}.** {counted(len(dataset))}: {counts}.{trigger}"]
     if result.reasons:
         parts += ["## Reasons", _list(result.reasons)]
     parts += ["## Buckets", *_buckets(result)]
@@ -163,7 +167,7 @@ def _buckets(result: AuditResult) -> list[str]:
         total, auto = total + shown, auto or not bucket.repeats
         rows.append((bucket.name, len(items), crops or "", bucket.repeats or "auto", shown or "chosen at export"))
     table = _table(("bucket", "pictures", "crops among them", "repeats", "shown in a pass"), rows)
-    return [table] if auto or not rows else [table, f"A pass shows {total} pictures: as many steps at batch size 1 and one resolution."]
+    return [table] if auto or not rows else [table, f"A pass shows {counted(total)}: as many steps at batch size 1 and one resolution."]
 
 
 def _row(item: DatasetItem) -> tuple:

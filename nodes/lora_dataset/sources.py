@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +22,8 @@ from ..files import checked_name
 from ..installation import needed
 from ..pictures import PICTURE_SUFFIXES, Picture, files_below, in_eight_bits, opened
 from .dataset import CHARACTER, Bucket, Dataset, DatasetItem
+from .origins import made_by
+from .targets import JOURNAL, OURS
 
 # A trainer's cache adds up to 40 characters to a stem, and 255 bytes are the most that a name may have.
 LONGEST_STEM = 150
@@ -293,7 +292,7 @@ def with_controls(dataset: Dataset, folder: Path) -> Dataset:
             f"The control pictures of {_printable(folder.name)} lie among the pictures themselves; put them into a folder of their own, beside the other."
         )
     found: dict[str, Path] = {}
-    for path in files_below(folder, True):
+    for path in files_to_read(folder, True)[0]:
         if path.suffix.lower() in PICTURE_SUFFIXES:
             other = found.setdefault(path.stem.casefold(), path)
             if other != path:
@@ -318,18 +317,30 @@ def with_controls(dataset: Dataset, folder: Path) -> Dataset:
     return dataset.with_items(items).added((), notes=[note for note in notes if note])
 
 
+def files_to_read(folder: Path, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The files of a folder, as files_below gives them, and the folders below it that are exported datasets: what was made of pictures is no source of more.
+
+    Raises PictureError for a folder that cannot be listed.
+    """
+    files = list(files_below(folder, recursive))
+    above = {parent for path in files for parent in path.parents if folder in parent.parents}
+    exports = {path for path in above if (path / OURS / JOURNAL).is_file()}
+    inside = [not exports.isdisjoint(path.parents) for path in files]
+    return [path for path, within in zip(files, inside) if not within], sorted(path for path in exports if exports.isdisjoint(path.parents))
+
+
 def from_folder(folder: Path, bucket: Bucket = CHARACTER, recursive: bool = False) -> Dataset:
     """The pictures of a folder, by name, with their sidecar captions, each opened as far as its header.
 
-    What is no readable picture is in `left_out`; other files, sub-folders that were not entered and names that had to be changed are in `notes`. Of
-    what a generator wrote into a PNG, seed, model and a hash of the workflow go into `origin`. Raises InputError or PictureError for a folder that
+    What is no readable picture is in `left_out`; other files, sub-folders that were not entered, datasets that Likeness exported into one, and names
+    that had to be changed are in `notes`. Of what a generator wrote into a PNG, seed, model and a hash of the workflow go into `origin`. Raises InputError or PictureError for a folder that
     is none or cannot be listed.
     """
     from .captions import sidecar_caption
 
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give the folder that has the pictures.")
-    files = list(files_below(folder, recursive))
+    files, exports = files_to_read(folder, recursive)
     pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     items, left_out, renamed = [], [], []
     for path in pictures:
@@ -357,6 +368,11 @@ def from_folder(folder: Path, bucket: Bucket = CHARACTER, recursive: bool = Fals
     notes = (
         _named([path.relative_to(folder).as_posix() for path in others], "file is no picture and stays out", "files are no pictures and stay out"),
         _named([path.name for path in closed], "sub-folder was not looked into", "sub-folders were not looked into"),
+        _named(
+            [path.relative_to(folder).as_posix() for path in exports],
+            "sub-folder is an exported dataset and was passed over",
+            "sub-folders are exported datasets and were passed over",
+        ),
         _named(renamed, "picture goes by another name", "pictures go by another name"),
         "" if items else f"The folder {_printable(folder.name)} has no picture that can be read.",
     )
@@ -384,44 +400,3 @@ def safe_stem(text: str) -> str:
         return str(checked_name(stem))
     except InputError:
         return f"_{stem}"
-
-
-# --- what a generator wrote into a picture ---
-
-
-def made_by(path: Path) -> Mapping[str, Any]:
-    """What a PNG's text says of its making: `workflow`, the SHA-256 of the workflow it carries, `seed` and `model` where there is one of each, `synthetic`.
-
-    Read are ComfyUI's `workflow` and `prompt` and the `parameters` of A1111; {} for a picture without them. The texts themselves stay behind.
-    """
-    with opened(path, decode=False) as image:
-        texts = {name: str(image.info[name]) for name in ("workflow", "prompt", "parameters") if name in image.info} if image.format == "PNG" else {}
-    if not texts:
-        return {}
-    told = next(iter(texts.values()))
-    found: dict[str, Any] = {"workflow": hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest(), "synthetic": True}
-    seeds, models = set(), set()
-    if match := re.search(r"\bSeed: (\d+)", texts.get("parameters", "")):
-        seeds.add(int(match[1]))
-    if match := re.search(r"\bModel: ([^,\n]+)", texts.get("parameters", "")):
-        models.add(match[1].strip())
-    for name, value in _inputs(texts.get("prompt", "")):
-        if name in ("seed", "noise_seed") and type(value) is int:
-            seeds.add(value)
-        elif name in ("ckpt_name", "unet_name", "model_name") and isinstance(value, str):
-            models.add(value)
-    for name, values in (("seed", seeds), ("model", models)):
-        if len(values) == 1:
-            found[name] = values.pop()
-    return found
-
-
-def _inputs(prompt: str) -> Iterator[tuple[str, Any]]:
-    """The inputs of all nodes in an API prompt; none where it is no such thing."""
-    try:
-        nodes = json.loads(prompt)
-    except (ValueError, RecursionError):
-        return
-    for node in nodes.values() if isinstance(nodes, dict) else ():
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        yield from inputs.items() if isinstance(inputs, dict) else ()

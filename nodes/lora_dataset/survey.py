@@ -10,8 +10,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -115,9 +116,7 @@ class Looker:
 
     @cached_property
     def _whom(self) -> Hashable:
-        if self.recognizer is None or self.identity is None:
-            return self.recognizer and self.recognizer.fingerprint
-        return self.recognizer.fingerprint, self.identity.combine, blake2b(self.identity.embeddings.tobytes(), digest_size=16).digest()
+        return whom(self.recognizer, self.identity)
 
     def look(self, item: DatasetItem) -> Seen:
         """Raises PictureError for a picture that cannot be read."""
@@ -126,9 +125,8 @@ class Looker:
         if self.recognizer is not None:
             parts["faces"] = (self._whom, item.bucket.faces), lambda pixels: self._faces(Picture(pixels), item.bucket.faces)
         if self.reader is not None:
-            # Weak: a reader holds models. A new one at the same place in memory is another key.
-            parts["reading"] = getattr(self.reader, "name", "") or weakref.ref(self.reader), self._read
-        known = _remembered(key, parts, item.source)
+            parts["reading"] = named(self.reader), self._read
+        known = remembered(key, parts, item.source)
         return Seen(key, known["pixels"], known.get("faces"), known.get("reading"))
 
     def _faces(self, picture: Picture, expected: bool) -> Faces:
@@ -145,6 +143,19 @@ class Looker:
     def _read(self, pixels: np.ndarray) -> FaceReading | None:
         with self._reading:
             return self.reader.read(pixels)
+
+
+def whom(recognizer: Recognizer | None, identity: Identity | None) -> Hashable:
+    """Tells one person as one recognizer sees them from another."""
+    if recognizer is None or identity is None:
+        return recognizer and recognizer.fingerprint
+    return recognizer.fingerprint, identity.combine, blake2b(identity.embeddings.tobytes(), digest_size=16).hexdigest()
+
+
+def named(reader: FaceReader) -> Hashable:
+    """Tells one reader from another."""
+    # Weak: a reader holds models. A new one at the same place in memory is another key.
+    return getattr(reader, "name", "") or weakref.ref(reader)
 
 
 def _any_clear(index: int, faces: tuple[Face, ...]) -> bool:
@@ -184,7 +195,7 @@ def thumbnail(item: DatasetItem) -> np.ndarray:
     """The picture uint8 [h,w,3] at most THUMBNAIL_SIDE wide and high, as it was when last surveyed. Raises PictureError."""
     import cv2
 
-    content = _remembered(item.source.key, {"thumbnail": THUMBNAIL}, item.source)["thumbnail"]
+    content = remembered(item.source.key, {"thumbnail": THUMBNAIL}, item.source)["thumbnail"]
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -204,7 +215,30 @@ _memory: OrderedDict[str, dict[str, tuple[Hashable, Any]]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _remembered(key: str, parts: Mapping[str, tuple[Hashable, Callable[[np.ndarray], Any]]], source: Source) -> Mapping[str, Any]:
+class Keeper(Protocol):
+    """Where what was seen outlives this process (notebook.Notebook). variant: see `remembered`; a value is None where nothing was found."""
+
+    def recall(self, key: str, part: str, variant: Hashable) -> tuple[Any, ...]:
+        """The value in a tuple; () where it is not known."""
+
+    def note(self, key: str, part: str, variant: Hashable, value: Any) -> None: ...
+
+
+_keeper: Keeper | None = None
+
+
+@contextmanager
+def kept_by(keeper: Keeper | None) -> Iterator[None]:
+    """What this process sees meanwhile is noted down, and not looked for where it was noted before."""
+    global _keeper
+    before, _keeper = _keeper, keeper
+    try:
+        yield
+    finally:
+        _keeper = before
+
+
+def remembered(key: str, parts: Mapping[str, tuple[Hashable, Callable[[np.ndarray], Any]]], source: Source) -> Mapping[str, Any]:
     """The parts of what is known of the picture with this key, by name; those that are not known yet are made, for which the picture is decoded once.
 
     parts: by name what tells one variant of the part from another, and how it is made of pixels. Of each part the last variant is remembered.
@@ -212,10 +246,16 @@ def _remembered(key: str, parts: Mapping[str, tuple[Hashable, Callable[[np.ndarr
     with _lock:
         entry = _memory.get(key, {})
         known = {name: entry[name][1] for name, (variant, _) in parts.items() if name in entry and entry[name][0] == variant}
+    for name in [name for name in parts if name not in known and _keeper is not None]:
+        for value in _keeper.recall(key, name, parts[name][0]):
+            known[name] = value
     missing = [name for name in parts if name not in known]
     if missing:
         pixels = source.pixels()
-        known |= {name: parts[name][1](pixels) for name in missing}
+        for name in missing:
+            known[name] = parts[name][1](pixels)
+            if _keeper is not None:
+                _keeper.note(key, name, parts[name][0], known[name])
     with _lock:
         _memory.setdefault(key, {}).update({name: (parts[name][0], value) for name, value in known.items()})
         _memory.move_to_end(key)

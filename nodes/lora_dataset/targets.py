@@ -19,6 +19,8 @@ from ..errors import InputError, LikenessError
 
 OURS = ".likeness"
 JOURNAL = "journal.json"
+# What notebook.py keeps beside the journal until an export is done.
+MEASURED = "measured.jsonl"
 JOURNAL_FORMAT = 1
 ROOTS_VARIABLE = "LIKENESS_EXPORT_ROOTS"
 # A file up to this size is compared by its bytes: a caption may be edited without a change of its size, and within the clock's step.
@@ -76,7 +78,7 @@ class Difference:
     """What a run would do, by path: `removed` are files of an earlier run that are wanted no longer, `kept` such that were changed since and stay.
 
     refused: a sentence for each wanted path where something lies that is not ours to replace. known: all that is there and ours. reusable: the same
-    by what it is made of.
+    by what it is made of. foreign: what is there as wanted, unchanged, but was not written by us: no later run may replace or remove it.
     """
 
     new: tuple[str, ...] = ()
@@ -87,6 +89,7 @@ class Difference:
     refused: tuple[str, ...] = ()
     known: Mapping[str, Written] = field(default_factory=dict, repr=False)
     reusable: Mapping[str, tuple[str, Written]] = field(default_factory=dict, repr=False)
+    foreign: Mapping[str, Written] = field(default_factory=dict, repr=False)
 
     @property
     def nothing(self) -> bool:
@@ -183,7 +186,9 @@ def compare(folder: Path, wanted: Sequence[Wanted], journal: Journal) -> Differe
     new, changed, unchanged, removed, kept, refused = [], [], [], [], [], []
     known: dict[str, Written] = {}
     reusable: dict[str, tuple[str, Written]] = {}
+    foreign: dict[str, Written] = {}
     ways: dict[Path, str] = {}
+    spelt = _Spellings(folder, journal)
     try:
         if folder.exists() and not folder.is_dir():
             return Difference(refused=(f"{folder} is there and is no folder; export under another name.",))
@@ -199,19 +204,19 @@ def compare(folder: Path, wanted: Sequence[Wanted], journal: Journal) -> Differe
                 new.append(file.path)
             elif not stat.S_ISREG(state.st_mode):
                 refused.append(f"{place} is there and is no plain file; move it elsewhere, or export under another name.")
-            elif entry := _ours(place, state, journal.of(file.path)):
+            elif entry := _ours(place, state, spelt.entries(file.path, state)):
                 known[file.path] = entry
                 reusable[entry.made_of] = (file.path, entry)
                 (unchanged if entry.made_of == file.made_of else changed).append(file.path)
             elif state.st_size <= SMALL and not file.late and digest_of(place) == file.made_of:
-                # A text that somebody brought to the same words.
-                known[file.path] = Written(file.made_of, state.st_size, state.st_mtime_ns, file.made_of)
+                # A text that somebody brought to the same words: it stays theirs.
+                foreign[file.path] = Written(file.made_of, state.st_size, state.st_mtime_ns, file.made_of)
                 unchanged.append(file.path)
             else:
                 why = "was changed since Likeness wrote it" if journal.of(file.path) else "is there and was not written by Likeness"
                 refused.append(f"{place} {why}; move it elsewhere, or export under another name.")
         paths = {file.path for file in wanted}
-        for path in sorted({*journal.files, *journal.moving} - paths):
+        for path in sorted({*journal.files, *journal.moving} - paths - spelt.other):
             place = place_of(folder, path)
             state = None if _in_the_way(folder, place.parent, ways) else state_of(place)
             if state is None:
@@ -226,7 +231,28 @@ def compare(folder: Path, wanted: Sequence[Wanted], journal: Journal) -> Differe
                 kept.append(path)
     except OSError as error:
         raise ExportError(f"{folder} cannot be looked into ({error.strerror}): {error.filename}.") from None
-    return Difference(*map(tuple, (new, changed, unchanged, removed, kept, dict.fromkeys(refused))), known, reusable)
+    return Difference(*map(tuple, (new, changed, unchanged, removed, kept, dict.fromkeys(refused))), known, reusable, foreign)
+
+
+class _Spellings:
+    """The journal's entries of a file, also where only the case of its path's letters has changed and the disk takes both for one. other: those old paths."""
+
+    def __init__(self, folder: Path, journal: Journal):
+        self._folder, self._journal = folder, journal
+        self._known = {path.casefold(): path for path in (*journal.files, *journal.moving)}
+        self.other: set[str] = set()
+
+    def entries(self, path: str, state: os.stat_result) -> list[Written]:
+        """state: of what lies at the path."""
+        own, other = self._journal.of(path), self._known.get(path.casefold())
+        if own or other is None:
+            return own
+        old = state_of(place_of(self._folder, other))
+        if old is None or not os.path.samestat(old, state):
+            return []
+        # One file: what is wanted under the new spelling must not be removed under the old one.
+        self.other.add(other)
+        return self._journal.of(other)
 
 
 def state_of(place: Path) -> os.stat_result | None:

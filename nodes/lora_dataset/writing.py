@@ -21,7 +21,23 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import PictureError
-from .targets import JOURNAL, OURS, Difference, ExportError, Journal, Made, Wanted, Written, compare, digest_of, place_of, read_journal, state_of, still_ours
+from .targets import (
+    JOURNAL,
+    MEASURED,
+    OURS,
+    Difference,
+    ExportError,
+    Journal,
+    Made,
+    Wanted,
+    Written,
+    compare,
+    digest_of,
+    place_of,
+    read_journal,
+    state_of,
+    still_ours,
+)
 
 LOCK, STAGING, LOG = "lock", "staging", "log.jsonl"
 # How many results may wait for each worker, so that a slow one does not stop the others.
@@ -48,7 +64,7 @@ def bring_about(folder: Path, wanted: Sequence[Wanted], progress: Callable[[int,
                     raise ExportError(refusal(difference.refused))
                 return _bring_about(folder, wanted, journal, difference, progress)
             except BaseException:
-                if made_folders and not (ours / STAGING).exists() and not (ours / JOURNAL).exists():
+                if not (ours / STAGING).exists() and not (ours / JOURNAL).exists():
                     with suppress(OSError):
                         (ours / LOCK).unlink()
                 raise
@@ -101,7 +117,7 @@ def _sentences(folder: Path, hint: str = "") -> Iterator[None]:
 
 def _bring_about(folder: Path, wanted: Sequence[Wanted], journal: Journal, difference: Difference, progress) -> Difference:
     staging = _Staging(folder, difference)
-    made = {path: Made(entry, place_of(folder, path)) for path, entry in difference.known.items()}
+    made = {path: Made(entry, place_of(folder, path)) for path, entry in {**difference.known, **difference.foreign}.items()}
     missing = {*difference.new, *difference.changed}
     todo = [file for file in wanted if file.path in missing]
     try:
@@ -118,7 +134,7 @@ def _bring_about(folder: Path, wanted: Sequence[Wanted], journal: Journal, diffe
     same = {path for path in difference.changed if made[path].written.sha256 == difference.known[path].sha256}
     # What tells of the others changes after them: the first of the late ones last.
     moves = [file.path for file in sorted(reversed(todo), key=lambda file: file.late) if file.path not in same]
-    entries = {path: one.written for path, one in made.items()}
+    entries = {path: one.written for path, one in made.items() if path not in difference.foreign}
     entries |= {path: replace(difference.known[path], made_of=entries[path].made_of, facts=entries[path].facts) for path in same}
     entries = {path: entry for path, entry in sorted(entries.items()) if path not in difference.removed}
     with _sentences(folder, "; what is done is kept, and the next export goes on from there"):
@@ -143,6 +159,7 @@ def _bring_about(folder: Path, wanted: Sequence[Wanted], journal: Journal, diffe
         if journal != (finished := Journal(entries)):
             _write_journal(folder, finished)
         staging.remove()
+        (folder / OURS / MEASURED).unlink(missing_ok=True)
     changed = tuple(path for path in difference.changed if path not in same)
     unchanged = tuple(file.path for file in wanted if file.path not in missing or file.path in same)
     removed = tuple(path for path in difference.removed if path not in kept)

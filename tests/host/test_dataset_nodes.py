@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, comfyui_root
 from tests.host.graphs import Graph
+from tests.host.qwen_graphs import official_text_to_image
 
 pytestmark = [pytest.mark.host, pytest.mark.dlib]
 
@@ -210,4 +211,72 @@ def test_a_control_or_caption_too_few_is_a_sentence(comfy, photographs):
     both = graph.add("both", "ImageBatch", image1=person, image2=person).out(0)
     added = graph.add("added", "LikenessDatasetAdd", image=both, captions="one", bucket="character", **STRICT)
     graph.tell("report", added.out(1))
-    refused(comfy, graph, "There are 1 captions for 2 pictures")
+    refused(comfy, graph, "There is 1 caption for 2 pictures")
+
+
+def test_pictures_of_a_folder_come_out_for_a_captioner_also_when_they_are_wired_later(comfy, photographs):
+    graph = Graph()
+    source = graph.add("source", "LikenessDatasetFromFolder", folder="mixed", bucket="character", **STRICT)
+    cropped = graph.add(
+        "crops",
+        "LikenessFaceCrop",
+        dataset=source.out(0),
+        recognizer=graph.add("r", "LikenessLoadRecognizer", recognizer="dlib", device="auto").out(0),
+        margin=0.6,
+        minimum_size=256,
+    )
+    graph.tell("report", source.out(1))
+    graph.tell("crops report", cropped.out(2))
+    folder, _ = photographs
+    for name in ("half.jpg", "broken.png"):
+        (folder / name).rename(folder.parent / name)
+    try:
+        report = json.loads(good(comfy.run(graph)).texts("report")[0])
+        graph.show("images", source.out(2))
+        graph.show("cropped", cropped.out(1))
+        run = good(comfy.run(graph))
+        # The nodes have run before and nothing else has changed.
+        shown, crops = run.pictures("images"), run.pictures("cropped")
+        assert len(shown) == report["pictures"] >= 8 and len(crops) == json.loads(run.texts("crops report")[0])["added"] >= 1
+        assert max(max(picture.shape[:2]) for picture in shown) == 1024
+    finally:
+        for name in ("half.jpg", "broken.png"):
+            (folder.parent / name).rename(folder / name)
+
+
+def test_faces_are_read_anew_when_mediapipes_model_has_come(comfy, photographs):
+    """The file here is none, so that the sentence about it tells that the nodes did not take their old results."""
+    pytest.importorskip("mediapipe")
+    _, reference = photographs
+    model = comfy.base / "models" / "mediapipe" / "face_detection_full_range.tflite"
+    if any(path.suffix == ".tflite" for path in model.parent.glob("*")):
+        pytest.skip("MediaPipe's detector is there already")
+    good(comfy.run(DatasetGraph(reference, "reader")))
+    model.parent.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(b"no model")
+    try:
+        refused(comfy, DatasetGraph(reference, "reader"), "MediaPipe's FaceDetector cannot work with")
+    finally:
+        model.unlink()
+
+
+def test_seed_and_model_of_pictures_of_the_graph_are_in_the_manifest(qwen, photographs):
+    """The sampler's own numbers, as the host was given them."""
+    from tests.tiny import qwen_models
+
+    graph, models = Graph(), {"unet": qwen_models.IMAGE_2512, "clip": qwen_models.TEXT_ENCODER, "vae": qwen_models.VAE}
+    image = official_text_to_image(graph, **models, prompt="a woman in the rain", width=96, height=128, seed=4321)
+    added = graph.add("added", "LikenessDatasetAdd", image=image, bucket="character", provenance="film: Portra 400", **STRICT)
+    captions = graph.add("captions", "LikenessCaptions", dataset=added.out(0), trigger="m1ra", source="keep")
+    exported = graph.add("export", "LikenessDatasetExport", dataset=captions.out(0), name="seeds", **EXPORT, ema_decay=0.99, waive="too small")
+    graph.tell("export report", exported.out(2))
+    good(qwen.run(graph))
+    made = files(qwen.base / "output" / FOLDER / "seeds")
+    (picture,) = json.loads(made["manifest.json"])["pictures"]
+    assert picture["seed"] == 4321 and picture["model"] == qwen_models.IMAGE_2512 and picture["origin"]["film"] == "Portra 400"
+    assert yaml.safe_load(made["config.yaml"])["config"]["process"][0]["train"]["ema_config"] == {"use_ema": True, "ema_decay": 0.99}
+
+
+def test_a_waiver_that_names_no_rule_is_a_sentence(comfy, photographs):
+    _, reference = photographs
+    refused(comfy, DatasetGraph(reference, "bad", export={"waive": "too smal"}), "'too smal' is no rule of the audit or of a trainer's check")

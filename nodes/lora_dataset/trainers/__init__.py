@@ -15,7 +15,7 @@ from ...errors import InputError
 from .ai_toolkit import AiToolkit
 from .base_models import BASE_MODELS, BaseModel
 from .imagefolder import ImageFolder
-from .job import EDIT_AS_TEXT_TO_IMAGE, MODES, PAIRED_EDIT, TEXT_TO_IMAGE, BucketPlan, Job, Sample, Trainer, job_for
+from .job import EDIT_AS_TEXT_TO_IMAGE, ITEM_RULES, MODES, PAIRED_EDIT, RULES, TEXT_TO_IMAGE, BucketPlan, Job, Sample, Trainer, for_powershell, job_for
 from .known_keys import UnknownKeyError
 from .musubi_tuner import MusubiTuner
 from .sd_scripts import SdScripts
@@ -25,8 +25,10 @@ TRAINERS: dict[str, Trainer] = {trainer.name: trainer for trainer in (AiToolkit(
 __all__ = [
     "BASE_MODELS",
     "EDIT_AS_TEXT_TO_IMAGE",
+    "ITEM_RULES",
     "MODES",
     "PAIRED_EDIT",
+    "RULES",
     "TEXT_TO_IMAGE",
     "TRAINERS",
     "BaseModel",
@@ -35,6 +37,7 @@ __all__ = [
     "Sample",
     "Trainer",
     "UnknownKeyError",
+    "for_powershell",
     "job_for",
     "pairs_table",
     "supported",

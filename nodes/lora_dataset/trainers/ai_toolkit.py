@@ -227,7 +227,7 @@ class AiToolkit:
                 found.append(
                     Finding(BLOCKED, "placeholder", f"ai-toolkit puts the run's name for {_RUN_NAME} in the path '{path}' and then finds no folder; rename it.")
                 )
-        named = [stem for stem, caption in job.captions.items() if _RUN_NAME in caption]
+        named = [stem for stem in job.checked("placeholder") if _RUN_NAME in job.captions[stem]]
         if named:
             found.append(
                 Finding(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -23,6 +23,9 @@ CAPTION_SUFFIX = ".txt"
 SAMPLE_SEED = 42
 # What the guides write where the trigger is to stand; of the trainers here ai-toolkit alone knows it.
 TRIGGER_PLACEHOLDER = "[trigger]"
+# What the checks of the trainers may find, by the name under which it can be waived: of a picture, or of the whole, or of both.
+ITEM_RULES = frozenset({"no control", "hidden name", "too small", "below resolution", "no caption", "placeholder"})
+RULES = ITEM_RULES | {"path", "option", "sample is a caption", "no samples", "steps"}
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
 
 
@@ -56,7 +59,7 @@ class Job:
 
     name: of the run and of the LoRA's file. vram: GiB. root: the dataset folder as the training machine knows it; relative, it is found from the
     folder where the command is given; `.`, that folder is the dataset itself. captions: one line each, by stem. size_of: (width, height) in pixels,
-    by stem. suffix: of every picture file, controls included.
+    by stem. suffix: of every picture file, controls included. waived: rules that the user lets pass for a picture, by stem.
     """
 
     name: str
@@ -71,10 +74,15 @@ class Job:
     samples: tuple[Sample, ...]
     size_of: Mapping[str, tuple[int, int]]
     suffix: str = ".png"
+    waived: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def on_machine(self, path: PurePosixPath | str) -> str:
         """Where something in the dataset folder lies on the training machine."""
         return str(self.root / path)
+
+    def checked(self, rule: str) -> list[str]:
+        """The stems of the pictures that a rule of ITEM_RULES is held against, in order: all but those for which it is waived."""
+        return [stem for plan in self.buckets for stem in plan.stems if rule not in self.waived.get(stem, ())]
 
     @property
     def pictures_per_pass(self) -> int:
@@ -130,6 +138,11 @@ def guide_folder(bucket: Bucket, repeats: int) -> PurePosixPath:
 def guide_control_folder(bucket: Bucket, repeats: int) -> PurePosixPath:
     """`control_character`: no folder of pictures, since it begins with no number, and beside them, not inside."""
     return PurePosixPath(f"control_{bucket.name}")
+
+
+def for_powershell(command: str) -> str:
+    """A trainer's command as PowerShell takes it: variables and quotes inside quotes are written in another way there; the same where there are none."""
+    return re.sub(r"\$\{(\w+):\?[^}]*\}", r"${env:\1}", command).replace("'\"'\"'", "''")
 
 
 def worded(text: str, trigger: str, placeholders: Iterable[str] = (TRIGGER_PLACEHOLDER,)) -> str:
@@ -193,13 +206,14 @@ def job_for(
         for (bucket, items), times in zip(counts, chosen)
     )
     captions = {item.stem: item.caption for item in dataset.items}
+    waived = {item.stem: item.waived for item in dataset.items if item.waived}
     wanted = tuple(map(one_line, prompts)) or sample_prompts(dataset.trigger, tuple(captions.values()), edit=paired)
     # Character buckets come first in a dataset that was built in the guide's order, so samples start from a picture of the character.
     controls = [plan.control_folder / f"{stem}{suffix}" for plan in buckets for stem in plan.stems if stem in plan.controls]
     samples = tuple(
         Sample(worded(prompt, dataset.trigger), SAMPLE_SEED, controls[number % len(controls)] if controls else None) for number, prompt in enumerate(wanted)
     )
-    return Job(name, dataset.trigger, base_model, mode, recipe, vram, checked_root(root), buckets, captions, samples, size_of, suffix)
+    return Job(name, dataset.trigger, base_model, mode, recipe, vram, checked_root(root), buckets, captions, samples, size_of, suffix, waived)
 
 
 def _some(names: Iterable[str]) -> str:
@@ -208,12 +222,19 @@ def _some(names: Iterable[str]) -> str:
     return f"{len(names)} pictures ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if len(names) != 1 else f"1 picture ({names[0]})"
 
 
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
+
+
+def _them(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
 def below_resolution(job: Job, step: int) -> list[str]:
     """Stems of pictures with fewer pixels than a bucket, each side short by a step (pixels) or more."""
     return [
         stem
-        for plan in job.buckets
-        for stem in plan.stems
+        for stem in job.checked("below resolution")
         if stem in job.size_of and math.prod(side + step for side in job.size_of[stem]) < job.recipe.resolution**2
     ]
 
@@ -226,33 +247,45 @@ def common_findings(job: Job, step: int) -> list[Finding]:
         found.append(Finding(level, rule, text))
 
     if job.mode == PAIRED_EDIT:
-        missing = [stem for plan in job.buckets for stem in plan.stems if stem not in plan.controls]
+        paired = {stem for plan in job.buckets for stem in plan.controls}
+        missing = [stem for stem in job.checked("no control") if stem not in paired]
         if missing:
             say(
                 BLOCKED,
                 "no control",
-                f"{_some(missing)} of {len(job.captions)} have no control picture, and {job.base_model.name} in the mode '{PAIRED_EDIT}' trains on pairs alone;"
-                f" add their control pictures, or choose '{EDIT_AS_TEXT_TO_IMAGE}'.",
+                f"{_some(missing)} of {len(job.captions)} {_have(missing)} no control picture, and {job.base_model.name} in the mode '{PAIRED_EDIT}' trains on pairs alone;"
+                f" add {'its control picture' if len(missing) == 1 else 'their control pictures'}, or choose '{EDIT_AS_TEXT_TO_IMAGE}'.",
             )
         elif any(sample.control is None for sample in job.samples):
             say(BLOCKED, "no control", f"A sample prompt has no control picture, and {job.base_model.name} makes no picture without one; give it one.")
-    stems = [stem for plan in job.buckets for stem in plan.stems]
-    hidden = [stem for stem in stems if stem.startswith(".")]
+    hidden = [stem for stem in job.checked("hidden name") if stem.startswith(".")]
     if hidden:
-        say(BLOCKED, "hidden name", f"{_some(hidden)} have a name that begins with a dot, which trainers pass over; rename them.")
-    tiny = [stem for stem in stems if stem in job.size_of and min(job.size_of[stem]) < step]
+        say(BLOCKED, "hidden name", f"{_some(hidden)} {_have(hidden)} a name that begins with a dot, which trainers pass over; rename {_them(hidden)}.")
+    tiny = [stem for stem in job.checked("too small") if stem in job.size_of and min(job.size_of[stem]) < step]
     if tiny:
-        say(BLOCKED, "too small", f"{_some(tiny)} have a side of less than {step} pixels and fit no bucket; leave them out.")
+        say(
+            BLOCKED,
+            "too small",
+            f"{_some(tiny)} {_have(tiny)} a side of less than {step} pixels and {'fits' if len(tiny) == 1 else 'fit'} no bucket; leave {_them(tiny)} out.",
+        )
     small = below_resolution(job, step)
     if small:
         side = job.recipe.resolution
-        say(ATTENTION, "below resolution", f"{_some(small)} of {len(stems)} have fewer pixels than {side} x {side}; they are trained at their own size.")
-    lost = [stem for stem in stems if not job.captions[stem].strip()]
+        say(
+            ATTENTION,
+            "below resolution",
+            f"{_some(small)} of {len(job.captions)} {_have(small)} fewer pixels than {side} x {side}; {'it is trained at its' if len(small) == 1 else 'they are trained at their'} own size.",
+        )
+    lost = [stem for stem in job.checked("no caption") if not job.captions[stem].strip()]
     if lost:
-        say(ATTENTION, "no caption", f"{_some(lost)} have no caption; write at least the trigger.")
-    replaced = [stem for stem in stems if TRIGGER_PLACEHOLDER in job.captions[stem]]
+        say(ATTENTION, "no caption", f"{_some(lost)} {_have(lost)} no caption; write at least the trigger.")
+    replaced = [stem for stem in job.checked("placeholder") if TRIGGER_PLACEHOLDER in job.captions[stem]]
     if replaced:
-        say(ATTENTION, "placeholder", f"The captions of {_some(replaced)} held {TRIGGER_PLACEHOLDER}; the trigger is written there instead.")
+        say(
+            ATTENTION,
+            "placeholder",
+            f"The caption{'s' * (len(replaced) > 1)} of {_some(replaced)} held {TRIGGER_PLACEHOLDER}; the trigger is written there instead.",
+        )
     captions = {one_line(caption).casefold() for caption in job.captions.values()}
     copied = [sample.prompt for sample in job.samples if one_line(sample.prompt).casefold() in captions]
     if copied:

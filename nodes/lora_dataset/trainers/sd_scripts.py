@@ -115,6 +115,6 @@ class SdScripts(Kohya):
 
     def check(self, job: Job) -> list[Finding]:
         found = common_findings(job, self.step)
-        if any(not caption.strip() for caption in job.captions.values()):
+        if any(not job.captions[stem].strip() for stem in job.checked("no caption")):
             found.append(Finding(BLOCKED, "no caption", "sd-scripts stops at an empty caption file; write at least the trigger into each caption."))
         return found
