@@ -201,7 +201,7 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
     mark = max(2 * scale, min(LARGEST_MARK * scale, step * 0.35))
     for i, judgement in enumerate(judgements):
         x = left + (i + 0.5) * step
-        _mark(draw, x, bottom if judgement.score is None else y_of(judgement.score), mark, judgement.verdict)
+        draw_mark(draw, x, bottom if judgement.score is None else y_of(judgement.score), mark, judgement.verdict)
     for i in _spread(len(judgements), int((right - left) / (34 * scale))):
         draw.text((left + (i + 0.5) * step, bottom + 12 * scale), str(i + 1), font=font_of(small), fill=INK, anchor="mt")
     draw.text(((left + right) / 2, height - 8 * scale), "picture", font=font_of(small), fill=INK, anchor="mb")
@@ -213,7 +213,7 @@ def plot(judgements: Sequence[Judgement], identities: Sequence[Identity], rules:
     counts = [(verdict, sum(judgement.verdict == verdict for judgement in judgements)) for verdict in COLOURS]
     y = bottom
     for verdict, count in reversed([item for item in counts if item[1]]):
-        _mark(draw, right + 17 * scale, y - 8 * scale, 6 * scale, verdict)
+        draw_mark(draw, right + 17 * scale, y - 8 * scale, 6 * scale, verdict)
         draw.text((right + 32 * scale, y - 8 * scale), f"{count} {verdict}", font=font_of(small), fill=INK, anchor="lm")
         y -= 21 * scale
     return np.asarray(image.reduce(PLOT_SCALE))
@@ -223,7 +223,7 @@ def _spread(count: int, most: int) -> range:
     return range(0, count, max(1, -(-count // max(1, most))))
 
 
-def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, size: float, verdict: str) -> None:
+def draw_mark(draw: ImageDraw.ImageDraw, x: float, y: float, size: float, verdict: str) -> None:
     colour, thin = COLOURS[verdict], max(1, round(size / 3))
     if verdict == PASS:
         draw.ellipse((x - size, y - size, x + size, y + size), fill=colour)

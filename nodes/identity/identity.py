@@ -1,6 +1,7 @@
 """One person as a template: built from reference pictures, calibrated against itself, saved and loaded. Judging pictures is scoring.py's."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..errors import IdentityError, InputError, NoFaceError
 from ..files import checked_name, write_new
-from ..pictures import Picture
+from ..installation import needed
+from ..pictures import Picture, small_copy
 from .recognizers import Face, Recognizer
 
 COMBINE = ("mean", "max", "median")
@@ -35,12 +37,14 @@ PORTRAIT_SIDE = 1024
 @dataclass(frozen=True, eq=False)
 class Reference:
     """One reference picture. index: its place among the pictures given; flags: what is wrong with it; agreement: its score against the
-    template of the others (leave-one-out), None for a single reference."""
+    template of the others (leave-one-out), None for a single reference; phash: its perceptual hash, by which it is known again (16 hexadecimal digits,
+    empty in identities saved before there was one)."""
 
     index: int
     face: Face
     flags: tuple[str, ...] = ()
     agreement: float | None = None
+    phash: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ def build_identity(
             faceless.append(index)
             continue
         face = max(found.faces, key=lambda face: face.area)
-        references.append(Reference(index, face, _flags(face, len(found.faces))))
+        references.append(Reference(index, face, _flags(face, len(found.faces)), phash=_phash(pictures[index].pixels)))
     if not references:
         what = "The reference picture shows no" if len(pictures) == 1 else f"None of the {len(pictures)} reference pictures shows a"
         detector = recognizer.info.detector.name
@@ -119,6 +123,15 @@ def build_identity(
     # On one line: it stands in labels, reports and sentences.
     name = " ".join(name.split()) or "character"
     return Identity(name, recognizer, combine, tuple(references), portrait, tuple(warnings), tuple(faceless))
+
+
+def _phash(pixels: np.ndarray) -> str:
+    """imagehash.phash of a small grey copy, as the manifest of an exported dataset has it of each picture (within a few bits)."""
+    with needed("imagehash"):
+        import imagehash
+    from PIL import Image
+
+    return str(imagehash.phash(Image.fromarray(small_copy(pixels, 512)).convert("L")))
 
 
 def _flags(face: Face, count: int) -> tuple[str, ...]:
@@ -173,7 +186,7 @@ def _calibrate(references: list[Reference], recognizer: Recognizer, combine: str
         score = float(combined_score(recognizer, combine, np.delete(embeddings, i, axis=0), embeddings[i : i + 1])[0])
         if score < standard:
             warnings.append(f"{labels[reference.index]} does not look like the others: it scores {score:.2f} against them, below {standard:.2f} (standard).")
-        calibrated.append(Reference(reference.index, reference.face, reference.flags, score))
+        calibrated.append(replace(reference, agreement=score))
     if len(warnings) > len(references) / 2:
         warnings.append("The references disagree with each other: check that all of them show the same person.")
     return calibrated, warnings
@@ -273,6 +286,7 @@ def save_identity(identity: Identity, folder: Path, name: str) -> Path:
                 "sharpness": r.face.sharpness,
                 "flags": list(r.flags),
                 "agreement": r.agreement,
+                "phash": r.phash,
             }
             for r in identity.references
         ],
@@ -349,6 +363,7 @@ def load_identity(path: Path, open_recognizer, recognizer: Recognizer | None = N
                 Face(tuple(map(float, box)), float(r["confidence"]), points, embedding, float(r["yaw"]), float(r["sharpness"])),
                 tuple(map(str, r["flags"])),
                 None if r["agreement"] is None else float(r["agreement"]),
+                phash if re.fullmatch("[0-9a-f]{16}", phash := str(r.get("phash", ""))) else "",
             )
             for r, box, points, embedding in zip(about["references"], boxes, keypoints, embeddings)
         )

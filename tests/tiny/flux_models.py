@@ -47,10 +47,11 @@ def _put(path, content):
 # ---- what makes a picture --------------------------------------------------------------------------------------------
 
 
-def write_flux(path, dev=True, heads=HEADS, depth=DEPTH, single=SINGLE, channels=LATENT, context=CONTEXT, pooled=POOLED, seed=0):
+def write_flux(path, dev=True, heads=HEADS, depth=DEPTH, single=SINGLE, channels=LATENT, context=CONTEXT, pooled=POOLED, seed=0, scaled_fp8=False):
     """A Flux diffusion model in Black Forest Labs' keys, float16, `heads` x 128 wide.
 
-    dev: with the embedding of the guidance; schnell has none. channels: 64, or 384 in Fill, which is given a picture and a mask besides.
+    dev: with the embedding of the guidance; schnell has none. channels: 64, or 384 in Fill, which is given a picture and a mask besides. scaled_fp8: the
+    matrices of the blocks in float8_e4m3fn with a scale each, as in the host's own fp8_scaled files; needs torch.
     """
     wide, tensors = heads * HEAD, _Weights(seed, np.float16)
 
@@ -89,7 +90,23 @@ def write_flux(path, dev=True, heads=HEADS, depth=DEPTH, single=SINGLE, channels
     # Predicts mostly the noise that it is given, so that a finished picture is more than its noise.
     tensors["img_in.weight"][:LATENT, :LATENT] += 3 * np.eye(LATENT, dtype=np.float16)
     tensors["final_layer.linear.weight"][:, :LATENT] += np.eye(LATENT, dtype=np.float16)
-    return tensors.write(path)
+    return _put(path, _in_scaled_fp8(tensors)) if scaled_fp8 else tensors.write(path)
+
+
+def _in_scaled_fp8(tensors):
+    """A safetensors file: `scaled_fp8` marks it, and each scale_weight makes the largest value of its matrix the largest of float8_e4m3fn."""
+    import torch
+    from safetensors.torch import save
+
+    eight = torch.float8_e4m3fn
+    out = {"scaled_fp8": torch.empty(0, dtype=eight)}
+    for name, values in tensors.items():
+        out[name] = torch.from_numpy(values)
+        if "_blocks." in name and values.ndim == 2:
+            scale = out[name].float().abs().max() / torch.finfo(eight).max
+            out[name] = (out[name].float() / scale).to(eight)
+            out[f"{name.removesuffix('.weight')}.scale_weight"] = scale
+    return save(out)
 
 
 def write_t5(path, width=CONTEXT, layers=2, heads=2, seed=0):
@@ -370,7 +387,7 @@ INSTANTX = "ip-adapter.bin"
 DIFFUSION_MODELS = {
     DEV: {"seed": 100},
     SCHNELL: {"seed": 101, "dev": False},
-    KONTEXT: {"seed": 102},
+    KONTEXT: {"seed": 102, "scaled_fp8": True},
     FILL: {"seed": 103, "channels": 384},
 }
 VISIONS = {CLIP_VISION: "clip", SIGLIP_VISION: "siglip", WRONG_VISION: "vit-h"}

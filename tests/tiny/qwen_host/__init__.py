@@ -14,10 +14,12 @@ pictures, TestForeignReplace for another pack's patch of Flux. Files of the real
 
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import time
 import weakref
+from pathlib import Path
 
 import comfy.clip_vision
 import comfy.ldm.modules.diffusionmodules.model
@@ -114,7 +116,49 @@ class TestForeignReplace:
         return (patched,)
 
 
-NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (TestDigest, TestVision, TestBySeed, TestCounted, TestForeignReplace)}
+class TestPaintedFaces:
+    """A VAE whose pictures show the painted face of a person (tests/tiny/face_packs.py), the more like them the nearer the latent's mean is to `best`:
+    likeness 1 there, and 0.1 from 0 on and below. Grey, without a face, where the mean is above `lost`."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("VAE",), "paint", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        number = ("FLOAT", {"default": 1.0, "min": -1e3, "max": 1e3})
+        return {"required": {"vae": ("VAE",), "identity": ("INT", {"default": 0, "max": 7}), "best": number, "lost": number}}
+
+    def paint(self, vae, identity, best, lost):
+        return (PaintedFaces(vae, identity, best, lost),)
+
+
+@functools.cache
+def face_packs():
+    """tests/tiny/face_packs.py, which lies beside this pack."""
+    spec = importlib.util.spec_from_file_location("face_packs", Path(__file__).resolve().parent.parent / "face_packs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class PaintedFaces:
+    def __init__(self, vae, identity, best, lost):
+        self._vae, self._identity, self._best, self._lost = vae, identity, best, lost
+
+    def __getattr__(self, name):
+        return getattr(self._vae, name)
+
+    def decode(self, latent):
+        image, mean = self._vae.decode(latent).clone(), float(latent.float().mean())
+        if mean > self._lost:
+            image[:] = 0.5
+        else:
+            likeness = max(0.1, 1 - abs(mean - self._best) / self._best)
+            face = torch.from_numpy(face_packs().painted_face(self._identity, 112, likeness=likeness)).float() / 255
+            image.reshape(-1, *image.shape[-3:])[:, 72:184, 72:184, :] = face
+        return image
+
+
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (TestDigest, TestVision, TestBySeed, TestCounted, TestForeignReplace, TestPaintedFaces)}
 HEAD = 128
 
 # ---- sizes, from the files -------------------------------------------------------------------------------------------

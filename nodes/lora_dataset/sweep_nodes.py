@@ -1,0 +1,411 @@
+"""The ComfyUI node LoRA Sweep: its schema, what it shows while it runs, and what it saves."""
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import comfy.samplers
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from .. import host
+from ..errors import InputError
+from ..files import checked_name
+from ..host import LiveNode, file_state, one
+from ..identity import drawing, panel, scoring
+from ..identity.identity import Identity
+from ..identity.nodes import HOW_STRICT, pins_input, strictness_inputs
+from ..pictures import small_copy
+from ..scene.nodes import ReferencesType
+from ..scene.takes import Clock, told
+from ..tensors import TensorMemory
+from ..texts import one_line
+from . import held_out, sweep, sweep_sheet, targets
+from .checkpoints import folders_of, names_in, parse_checkpoints, parse_strengths
+from .comparison_nodes import png, save_together
+from .nodes import CATEGORY, IdentityType
+from .sweep_studio import Settings, Studio
+from .webhook import told as hooked
+
+BY_LINES = "by the lines below"
+LATENT_BYTES = 2**30
+MOST_PICTURES = 100_000
+# Kept from run to run, so that only what is missing is made: the latents of a thousand pictures of one megapixel, and what was measured.
+MEMORY = sweep.Memory(TensorMemory(LATENT_BYTES))
+# Seconds of a picture as the last sweep with a model, settings and size had it.
+_PACE: dict[tuple, float] = {}
+
+
+def _loras() -> list[str]:
+    return folder_paths.get_filename_list("loras")
+
+
+def _lines(folder: str, lines: str) -> str:
+    # With ./ before it, so that a name that begins with # is no comment.
+    return lines if folder == BY_LINES else f"./{folder}/\n{lines}"
+
+
+class LikenessLoraSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LikenessLoraSweep",
+            display_name="LoRA Sweep",
+            category=CATEGORY,
+            description="Makes the same pictures with every checkpoint of a LoRA at every strength, and without it, measures each against the character, and says which keeps the face.",
+            search_aliases=["LoRA test", "checkpoint grid", "XY plot", "lora strength", "compare checkpoints", "character LoRA", "likeness"],
+            is_input_list=True,
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                io.Model.Input("model", tooltip="The base model, without the LoRA that is swept: Qwen-Image, Flux, SDXL or any other that KSampler takes."),
+                io.Clip.Input("clip", tooltip="Its text encoder. Each prompt is encoded once, however many pictures it has."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                IdentityType.Input(
+                    "identity",
+                    tooltip="From Character Identity: whom the pictures are measured against. Build it from pictures that the LoRA was not trained on.",
+                ),
+                io.Combo.Input(
+                    "folder",
+                    options=[BY_LINES, *folders_of(_loras())],
+                    default=BY_LINES,
+                    tooltip="A folder in models/loras: all checkpoints in it, by step, the final one last. The lines below come on top of it.",
+                ),
+                io.String.Input(
+                    "checkpoints",
+                    multiline=True,
+                    default="",
+                    tooltip="One a line: a file, a folder or a pattern such as mira/mira_*.safetensors. `mira.safetensors + lightning.safetensors:1` puts two together, the second at a fixed strength. `| word` at the end is the line's trigger.",
+                ),
+                io.String.Input(
+                    "trigger",
+                    default="",
+                    tooltip="The trigger word that takes the place of {trigger} in the prompts. Empty: what the file names. none: no trigger.",
+                ),
+                io.String.Input("strengths", default=sweep.PRESET_STRENGTHS, tooltip="Such as 0.6, 0.8, 1.0 or 0.6..1.0. Without the LoRA is always there."),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="\n".join(sweep.PRESET_PROMPTS),
+                    tooltip="One a line, other than the captions that the LoRA was trained on; {trigger} is where its trigger goes. Empty: five that ask for much.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="The first seed. Keep it, so that a further run makes only what is missing.",
+                ),
+                io.Int.Input(
+                    "seeds",
+                    default=1,
+                    min=1,
+                    max=sweep.MOST_SEEDS,
+                    tooltip="How many seeds each prompt gets. From 2 on it shows whether a LoRA makes one picture whatever the seed.",
+                ),
+                io.Int.Input("width", default=1024, min=64, max=8192, step=16, tooltip="Of the pictures, in pixels: a multiple of 16."),
+                io.Int.Input("height", default=1024, min=64, max=8192, step=16, tooltip="Of the pictures, in pixels: a multiple of 16."),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps, as in KSampler."),
+                io.Float.Input(
+                    "cfg", default=1.0, min=0.0, max=30.0, step=0.1, tooltip="As in KSampler: 1 for Flux and for 4-step LoRAs, 2.5 to 4 for Qwen-Image."
+                ),
+                io.Combo.Input("sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="euler", tooltip="As in KSampler."),
+                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple", tooltip="As in KSampler."),
+                *strictness_inputs(HOW_STRICT),
+                ReferencesType.Input(
+                    "references",
+                    optional=True,
+                    advanced=True,
+                    tooltip="From Character References, for a LoRA of Qwen-Image-Edit: every prompt is made with these pictures.",
+                ),
+                io.String.Input(
+                    "negative",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What the pictures must not show; it counts only where cfg is not 1.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="As in FluxGuidance. 0: the model's own, 3.5 for Flux Dev; other models have none.",
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="sweep/sweep",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Saves table, report, grid and plot under this name in the output folder; nothing is overwritten. Empty saves nothing.",
+                ),
+                io.Boolean.Input(
+                    "save_pictures",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Also saves every new picture whole, as soon as it is finished, in a folder beside the table.",
+                ),
+                io.String.Input(
+                    "pick",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Gives out this cell in place of the suggested one, such as: mira_000001500 at 0.8.",
+                ),
+                io.Int.Input(
+                    "limit",
+                    default=600,
+                    min=1,
+                    max=MOST_PICTURES,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A sweep of more pictures does not begin: it says how many there are, and how long they would take where that is known.",
+                ),
+                io.Int.Input(
+                    "group",
+                    default=4,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How many pictures are sampled before they are decoded. More means fewer model switches, fewer means that pictures appear sooner.",
+                ),
+                io.String.Input(
+                    "dataset_folder",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="The folder that Export LoRA Dataset wrote: then it is told when the identity was built from pictures that the LoRA was trained on.",
+                ),
+                io.String.Input(
+                    "webhook", default="", optional=True, advanced=True, tooltip="An https address that is told of the progress. Leave it empty for none."
+                ),
+                pins_input(),
+            ],
+            outputs=[
+                io.Image.Output("grid", tooltip="All pictures: checkpoints by strengths, with scores and verdicts; the suggested cell is marked."),
+                io.Image.Output("plot", tooltip="Identity mean over the checkpoints, a line for each strength and a dashed one without the LoRA."),
+                # Of any type: a loader of the older kind takes nothing for its list that is called COMBO.
+                io.AnyType.Output(
+                    "best_lora", tooltip="The file of the suggested or picked cell, for the list of a LoRA loader. Nothing where nothing is suggested."
+                ),
+                io.Float.Output("best_strength", tooltip="Its strength, for the LoRA loader."),
+                io.String.Output("table", tooltip="The figures of every cell as a Markdown table, with columns to fill in by eye."),
+                io.String.Output("report", tooltip="JSON: suggestion and reason, figures of every cell, verdict and score of every picture, notes."),
+                io.String.Output("best_trigger", tooltip="The trigger word of the suggested or picked checkpoint."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, checkpoints=None, **inputs):
+        (folder,), (lines,) = folder or [BY_LINES], checkpoints or [""]
+        if folder is None or lines is None:
+            return None
+        return [file_state(folder_paths.get_full_path("loras", name)) for name in names_in(_lines(folder, lines), _loras())]
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        identity,
+        folder,
+        checkpoints,
+        trigger,
+        strengths,
+        prompts,
+        seed,
+        seeds,
+        width,
+        height,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        strictness,
+        threshold,
+        references=None,
+        negative=("",),
+        guidance=(0.0,),
+        save_as=("sweep/sweep",),
+        save_pictures=(False,),
+        pick=("",),
+        limit=(600,),
+        group=(4,),
+        dataset_folder=("",),
+        webhook=("",),
+        pins=("",),
+    ) -> io.NodeOutput:
+        pinned = panel.read_pins(one(pins, "pins"))
+        node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
+        who: Identity = one(identity, "identity")
+        label = one(strictness, "strictness")
+        rules = scoring.Rules(scoring.threshold_of(who, label, one(threshold, "threshold")), label)
+        size = one(width, "width"), one(height, "height")
+        if any(side % 16 or not 64 <= side <= 8192 for side in size):
+            raise InputError(f"The pictures would be {size[0]}x{size[1]}; both sides must be multiples of 16 from 64 to 8192.")
+        name = one(save_as, "save_as").strip()
+        target = Path(folder_paths.get_output_directory(), checked_name(name)) if name else None
+        plan = sweep.Plan(
+            parse_checkpoints(_lines(one(folder, "folder"), one(checkpoints, "checkpoints")), _loras(), _path_of, one_line(one(trigger, "trigger"))),
+            parse_strengths(one(strengths, "strengths")),
+            sweep.prompts_of(one(prompts, "prompts")) or sweep.PRESET_PROMPTS,
+            sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
+        )
+        settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
+        seen = None if references is None else one(references, "references")
+        studio = Studio(one(model, "model"), one(clip, "clip"), one(vae, "vae"), settings, size, one(negative, "negative"), seen)
+        most = one(limit, "limit")
+        if plan.count > most:
+            raise InputError(
+                f"This sweep is {plan.count} pictures ({plan.arithmetic}), the limit is {most}{_how_long(studio, plan.count)}: name fewer, or raise limit."
+            )
+        notes = _held_out_notes(who, one(dataset_folder, "dataset_folder").strip())
+        saver = _saver(cls, target) if target is not None and one(save_pictures, "save_pictures") else None
+        with hooked(one_line(one(webhook, "webhook")), name or "sweep") as hook:
+            showing = Showing(node, plan.count, hook, saver)
+            result = sweep.run(plan, studio, MEMORY, who, rules, showing, one(group, "group"), pinned)
+            hook({"event": "swept", "suggestion": result.suggestion.reason})
+        if showing.seconds:
+            _PACE[studio.pace] = sum(showing.seconds) / len(showing.seconds)
+        made = [shown for cell in (result.base, *result.cells) for shown in cell.pictures if shown.judgement is not None]
+        result = sweep.with_notes(result, [*notes, *panel.pin_notes(pinned, made)])
+        chosen = _picked(result, one_line(one(pick, "pick")))
+        grid, plot = sweep_sheet.grid(result, f"LoRA sweep, {who.name}"), sweep_sheet.plot(result, who)
+        if target is not None:
+            _save(target, result, who, grid, plot)
+        picked = [] if chosen is result.suggestion.cell else [f"Picked: {chosen.label}."]
+        for note in result.notes:
+            host.log.warning("LoRA Sweep: %s", note)
+        node.tell("\n".join([*picked, f"Suggested: {result.suggestion.reason}", *result.notes]))
+        return io.NodeOutput(
+            host.to_image(grid),
+            host.to_image(plot),
+            *_best(chosen),
+            sweep_sheet.table(result),
+            json.dumps(sweep_sheet.as_dict(result, who), ensure_ascii=False, indent=1),
+            host.or_block([]) if chosen is None else chosen.checkpoint.trigger,
+            ui=host.previews([small_copy(grid, 2048), plot], 2048) | {"likeness": (_panel(result, made, who, rules),)},
+        )
+
+
+def _panel(result: sweep.Result, made: list[sweep.Shown], identity: Identity, rules: scoring.Rules) -> dict:
+    """What the panel in the editor shows: every picture, named by its cell, prompt and seed."""
+    prompts = {text: number for number, text in enumerate(dict.fromkeys(shown.shot.text for shown in made), 1)}
+    files = [host.kept_thumbnail(shown.key, lambda shown=shown: shown.thumbnail) for shown in made[: host.MOST_THUMBNAILS]]
+    cells = [sweep.NO_LORA if shown.shot.checkpoint is None else f"{shown.shot.checkpoint.label} at {shown.shot.strength:g}" for shown in made]
+    names = [f"{cell}, prompt {prompts[shown.shot.text]}, seed {shown.shot.seed}" for cell, shown in zip(cells, made)]
+    rate = sum((cell.standing.rate for cell in result.cells), scoring.MatchRate(0, 0))
+    judgements, texts = [shown.judgement for shown in made], [shown.shot.text for shown in made]
+    return panel.panel(made, judgements, [identity], rules, rate, [*files, *[None] * (len(made) - len(files))], texts, names)
+
+
+def _path_of(name: str) -> Path | None:
+    path = folder_paths.get_full_path("loras", name)
+    return None if path is None else Path(path)
+
+
+def _how_long(studio: Studio, count: int) -> str:
+    pace = _PACE.get(studio.pace)
+    return "" if pace is None else f", and at {pace:.1f} s each, as in the last sweep, it would take about {told(pace * count)}"
+
+
+def _held_out_notes(identity: Identity, folder: str) -> list[str]:
+    if not folder:
+        return []
+    roots = targets.allowed_roots(Path(folder_paths.get_output_directory()))
+    said = held_out.warning(identity, targets.checked_target(Path(folder), roots))
+    return [] if said is None else [said]
+
+
+def _picked(result: sweep.Result, words: str) -> sweep.Cell | None:
+    if not words:
+        return result.suggestion.cell
+    found = [cell for cell in result.cells if words.lower() in (cell.label.lower(), f"{cell.checkpoint.label.lower()} {cell.strength:g}")]
+    if not found:
+        raise InputError(f"pick is '{words}', and no cell of the sweep is that; write for example: {result.cells[0].label}.")
+    return found[0]
+
+
+def _best(cell: sweep.Cell | None) -> tuple:
+    """(file, strength) of a cell; of a combination the file whose strength is swept."""
+    if cell is None:
+        return host.or_block([]), host.or_block([])
+    part = next(part for part in cell.checkpoint.parts if part.strength is None)
+    return part.name, cell.strength
+
+
+def _save(target: Path, result: sweep.Result, identity: Identity, grid, plot) -> None:
+    """Table, report, grid and plot under one new number."""
+    files = {
+        ".csv": sweep_sheet.as_csv(result).encode(),
+        ".md": sweep_sheet.markdown(result, identity, target.name).encode(),
+        ".json": (json.dumps(sweep_sheet.as_dict(result, identity), ensure_ascii=False, indent=1) + "\n").encode(),
+    }
+    save_together(target, files | {".grid.png": png(grid), ".plot.png": png(plot)})
+
+
+def _saver(cls, target: Path):
+    """Saves a new picture whole, with the workflow in it, named by its cell."""
+    output = Path(folder_paths.get_output_directory())
+
+    def save(shown: sweep.Shown, image: torch.Tensor) -> None:
+        shot = shown.shot
+        cell = "no_lora" if shot.checkpoint is None else f"{shot.checkpoint.label}_{shot.strength:g}"
+        safe = re.sub(r"[^\w.+-]+", "_", cell)[:100]
+        prefix = target.with_name(f"{target.name}_pictures").relative_to(output) / f"{safe}_seed{shot.seed}"
+        ui.ImageSaveHelper.save_images(image, prefix.as_posix(), io.FolderType.output, cls)
+
+    return save
+
+
+class Showing(sweep.Watch):
+    """Shows a sweep in its node: progress with the time left, and each new picture. seconds: of each new one."""
+
+    def __init__(self, node: LiveNode, count: int, hook, save=None):
+        self._node, self._count, self._hook, self._save, self._clock = node, count, hook, save, Clock()
+        self._known = self._begun = 0
+        self._about = ""
+        self.seconds: list[float] = []
+
+    def plan(self, pictures: int, remembered: int) -> None:
+        self._clock.plan(pictures)
+        self._known = remembered
+
+    def begin(self, shot: sweep.Shot) -> None:
+        self._begun += 1
+        what = sweep.NO_LORA if shot.checkpoint is None else f"{shot.checkpoint.label} at {shot.strength:g}"
+        self._about = f"Picture {self._known + self._begun} of {self._count}: {what}"
+        self._tell()
+        self._hook({"event": "sweep", "done": self._known + self._begun - 1, "total": self._count})
+
+    def step(self, done: int, steps: int, preview) -> None:
+        self._clock.advance(self._begun - 1 + done / steps)
+        self._node.progress(self._known + self._begun - 1 + done / steps, self._count, preview)
+        self._tell()
+
+    def _tell(self) -> None:
+        left = self._clock.left
+        self._node.tell(self._about if left is None else f"{self._about}, about {told(left)} left")
+
+    def finished(self, shown: sweep.Shown, image) -> None:
+        if image is None:
+            return
+        self.seconds.append(shown.seconds)
+        if self._save is not None:
+            self._save(shown, image)
+        with suppress(OSError):
+            pixels = small_copy(Studio.picture(image).pixels, host.PREVIEW_SIDE)
+            self._node.show(drawing.badge(pixels, shown.judgement, self._known + len(self.seconds)))
+
+    def check(self) -> None:
+        self._node.check()
