@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
-from . import model_files, terminal_curate
+from . import model_files, terminal_curate, terminal_run
 from . import terminal_who as who
 from .errors import InputError, LikenessError, PictureError
 from .files import write_new
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     who.add_options(score)
 
     terminal_curate.add_command(commands)
+    terminal_run.add_command(commands)
 
     models = commands.add_parser("models", help="list or download model files")
     actions = models.add_subparsers(required=True, metavar="ACTION")

@@ -47,6 +47,9 @@ PICTURES = {
     "Flux IP-Adapter face": [portrait(MIRA)],
     "Dataset from a folder": [portrait(MIRA)],
     "Character LoRA dataset": [portrait(MIRA)],
+    "LoRA sweep": [portrait(MIRA)],
+    "Compare methods": [portrait(MIRA), portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", scale=0.9)],
+    "Character flywheel": [portrait(MIRA), portrait(MIRA, background="#d9c9a8", clothes="#9a3b3b", scale=0.9)],
 }
 # What lies in the folder that a workflow reads: pictures by name, with the captions beside them.
 FOLDERS = {

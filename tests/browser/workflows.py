@@ -18,7 +18,7 @@ from tests.host.comfy import Comfy
 from tests.tiny import flux_models as flux_files
 from tests.tiny import qwen_models as files
 
-ALWAYS, BYPASSED = 0, 4
+ALWAYS, NEVER, BYPASSED = 0, 2, 4
 FOLDER = ROOT / "example_workflows"
 TINY_HOST = ROOT / "tests" / "tiny" / "qwen_host"
 
@@ -738,12 +738,12 @@ def flux_face(graph: Graph, name: str):
             "Write the **prompt**: what the person does and where, and age, hair and build in a few words.",
             "Press **Run**.",
         ],
-        "**Too little of the character, or too much of the picture?** *weight* is mostly best from 0.6 to 0.9, and *end_percent* 0.6 leaves the details to the prompt. "
+        "**Too little of the character, or too much of the picture?** *weight* own is what the adapter's authors start with; custom is mostly best from 0.6 to 0.9, and *end_percent* 0.6 leaves the details to the prompt. "
         f"Further pictures go into the sockets that appear. {OPEN_HELP}",
         "**What to expect of the score.** The adapter sees the whole picture through CLIP, which was not made to tell faces apart: expect hair, clothes and style before "
         "the exact face. A score below *standard* is no fault of the graph. To keep only what passes, put Identity Gate in place of Identity Score; to get there, Take "
         "Start and Retake until Match, or Face Swap.",
-        "**From x-flux-comfyui or ComfyUI-IPAdapter-Flux?** Their loader and apply nodes become the two here, *ip_scale* becomes *weight*, XlabsSampler becomes KSampler. "
+        "**From x-flux-comfyui or ComfyUI-IPAdapter-Flux?** Their loader and apply nodes become the two here, *ip_scale* becomes *weight* custom, XlabsSampler becomes KSampler. "
         "The help of Apply Flux IP-Adapter has the table.",
         RECOGNIZER.replace("Character Identity takes", "Load Face Recognizer stands on"),
         recognizer=False,
@@ -759,7 +759,7 @@ def flux_face(graph: Graph, name: str):
     unet = graph.add("unet", "UNETLoader", "", (WIDE, 0), unet_name=flux_files.DEV, weight_dtype="default")
     adapter = graph.add("adapter", "LikenessLoadFluxIPAdapter", "", (WIDE, 220), ipadapter=flux_files.XLABS_V2, clip_vision=flux_files.CLIP_VISION)
     wires = {"model": unet["MODEL"], "flux_ipadapter": adapter["flux_ipadapter"], "images.image0": face["IMAGE"]}
-    apply = graph.add("apply", "LikenessApplyFluxIPAdapter", "", (WIDE, 480), **wires, weight=0.8)
+    apply = graph.add("apply", "LikenessApplyFluxIPAdapter", "", (WIDE, 480), **wires, weight="custom", **{"weight.value": 0.8})
     latent = graph.add("latent", "EmptySD3LatentImage", "", (NARROW, 0), width=1024, height=1024, batch_size=1)
     wires = {"model": apply["model"], "positive": guidance["CONDITIONING"], "negative": nothing["CONDITIONING"], "latent_image": latent["LATENT"]}
     chosen = {"seed": 1, "steps": 25, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
@@ -894,6 +894,230 @@ def character_lora_dataset(graph: Graph, name: str):
         Area("For the trainer", ((export,), (written,))),
     )
     return graph.notes(read, [*BASE_2511, files.LIGHTNING_2511]), Down((Across(made), Across(judged)))
+
+
+HELD_OUT = "a photograph that the LoRA was **not** trained on"
+
+
+@workflow("LoRA sweep")
+def lora_sweep(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Makes the same five pictures with every checkpoint of your LoRA at five strengths, and without it, with Qwen-Image-2512 in four steps, measures each against "
+        "your character, and says which checkpoint at which strength keeps the face.",
+        [
+            "Copy the **checkpoints** that your trainer wrote into a folder of `ComfyUI/models/loras` and press R. Choose that folder in LoRA Sweep's *folder*.",
+            f"Choose {HELD_OUT} in Load Image. {NO_FACE_YET}",
+            "Write the **trigger** word, where the files do not name it. `{trigger}` in the prompts is where it goes.",
+            "Press **Run**. The grid fills while it runs. Stopped or changed, a further run makes only what is missing.",
+        ],
+        "**What is suggested**, and why, stands in the node and first in the report; nothing is chosen in silence. The cell goes to the Character LoRA below, which makes "
+        "a picture with it. *pick* takes another.",
+        "**How sure is it?** Five pictures a cell say little: the table has the 95% interval of each match rate. Set *seeds* to 4, and leave checkpoints out that are "
+        "surely worse.",
+        "**What no recognizer sees**: light, background and artifacts have empty columns in the table that is saved in `output/sweep`, to fill in by eye. What to change in "
+        f"the training: [training guide](https://github.com/comfyui-likeness/ComfyUI-Likeness/blob/main/docs/training-guide.md). {OPEN_HELP}",
+    )
+    loaders = graph.loaders(files.IMAGE_2512)
+    shifted, fast = fast_2512(graph, loaders[0])
+    face = graph.picture("face", "A held-out photograph, to measure against")
+    identity = graph.identity(face)
+    sweep = swept(graph, fast, identity)
+    grid, plot = graph.save("Grid: saved", sweep["grid"], "sweep/grid", 520), graph.show("Identity over the checkpoints", sweep["plot"], 320)
+    table = graph.add("table", "PreviewAny", "Table", (WIDEST, 420), source=sweep["table"])
+    wires = {"model": shifted["MODEL"], "lora": sweep["best_lora"], "strength": sweep["best_strength"], "trigger": sweep["best_trigger"]}
+    best = graph.add("best", "LikenessLora", "The suggested checkpoint", (NARROW, 260), **wires, role="character")
+    again = graph.scene(
+        "A picture with it",
+        model=best["model"],
+        identity=identity["identity"],
+        scene="{trigger}, portrait, in a sunlit kitchen",
+        aspect_ratio="3:4",
+        **FAST_2512,
+    )
+    return (
+        graph.notes(read, [files.IMAGE_2512, files.TEXT_ENCODER, files.VAE, files.LIGHTNING_2512]),
+        Down((Area("Models", (loaders, (shifted, fast))), Area("Character", ((face, identity),)))),
+        Area("Sweep", ((sweep,),)),
+        Area("Which keeps the face?", ((grid, plot), (table,))),
+        Area("The suggested one at work", ((best,), (again,), (graph.save("Saved", again["images"], "likeness/best", 500),))),
+    )
+
+
+FAST_2512 = {"preset": "fast", "speed_lora": files.LIGHTNING_2512}
+
+
+def fast_2512(graph: Graph, unet: Node) -> tuple[Node, Node]:
+    """Qwen-Image with its shift, and with its 4-step LoRA on top."""
+    shifted = graph.add("shift", "ModelSamplingAuraFlow", "", (NARROW, 0), model=unet["MODEL"], shift=3.1)
+    chosen = {"lora": files.LIGHTNING_2512, "strength": 1.0, "role": "speed", "trigger": "none"}
+    return shifted, graph.add("speed", "LikenessLora", "4-step LoRA", (WIDE, 260), model=shifted["MODEL"], **chosen)
+
+
+def swept(graph: Graph, model: Node, identity: Node, mode: int = ALWAYS) -> Node:
+    wires = {"model": model["model"], "clip": graph.nodes["clip"]["CLIP"], "vae": graph.nodes["vae"]["VAE"], "identity": identity["identity"]}
+    chosen = {"steps": 4, "cfg": 1.0, "width": 1024, "height": 1344}
+    return graph.add("sweep", "LikenessLoraSweep", "", (WIDEST, 1100), mode, **wires, **chosen)
+
+
+@workflow("Compare methods")
+def compare_methods(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "Makes the same three scenes of one character in four ways (an edit model, a face swap, an IP-Adapter, a LoRA), and measures all of them against one photograph, so "
+        "that you know which keeps **your** character.",
+        [
+            f"Choose a **reference** in the first Load Image, and **another photograph** of the same person in the second: what was shown to a method must not judge it. "
+            f"{NO_FACE_YET}",
+            "Write the **scenes**, the same for all, and how the person looks in a few words: the face swap needs it for hair, age and build.",
+            "Choose your **LoRA** in Character LoRA and switch it on (select it, Ctrl+B). Bypassed, its column is what the model makes without it.",
+            "Press **Run**. Four models follow each other: it takes its time, and what is done is kept while ComfyUI runs.",
+        ],
+        "**A method that you do not have?** Delete its link into Compare Methods, and its line in *labels*. The face swap needs ComfyUI-ReActor.",
+        "**How sure is it?** Three pictures a method say little, and the report says so: raise *seeds_per_shot*. Where intervals overlap, a difference is not shown. "
+        f"{OPEN_HELP}",
+    )
+    loaders = graph.loaders(files.EDIT_2511)
+    other = graph.add("unet 2512", "UNETLoader", "Qwen-Image-2512", (WIDE, 0), unet_name=files.IMAGE_2512, weight_dtype="default")
+    face, references, shown = graph.character()
+    judge = graph.picture("judge", "Another photograph, to measure against")
+    identity = graph.identity(judge, "Whom all are measured against")
+    shots = graph.shots(
+        SHOTS,
+        scenes="stands in a sunlit kitchen\nwalks through an autumn park\nsits at a café table",
+        template="a woman with short dark hair[, the person of {picture:face},] {scene}, waist up, looking at the camera, natural light, photograph",
+        seeds="same for every shot",
+    )
+    same = {"shots": shots["shots"], "scene": BY_SHOTS, "aspect_ratio": "1:1"}
+    edited = graph.scene("1: edit model", references=references["references"], **same, **FAST_2511)
+    plain = graph.scene("2: text alone, for the swap", model=other["MODEL"], **same, **FAST_2512)
+    wires = {"image": plain["images"], "identity": shown["identity"]}
+    swap = graph.add("swap", "LikenessFaceSwap", "", (WIDE, GATE), **wires, swap_model=SWAP_MODEL, restore_model="none", preset="natural", swap_when="always")
+    lora = graph.add(
+        "own",
+        "LikenessLora",
+        "Character LoRA (choose yours, then un-bypass)",
+        (WIDEST, 260),
+        BYPASSED,
+        model=other["MODEL"],
+        lora=OWN_LORA,
+        strength=0.8,
+        role="character",
+        trigger="",
+    )
+    trained = graph.scene("4: character LoRA", model=lora["model"], **same, **FAST_2512)
+    flux, painted = flux_pictures(graph, face, plain["prompts"])
+    wires = {"identity": identity["identity"]}
+    wires |= {f"images.image{i}": link for i, link in enumerate((edited["images"], swap["image"], painted["IMAGE"], trained["images"]))}
+    compared = graph.add("compare", "LikenessCompareMethods", "", (NARROW, 480), **wires, labels="Qwen edit\nQwen + ReActor\nFlux IP-Adapter\ncharacter LoRA")
+    sheet, plot = graph.save("Side by side: saved", compared["sheet"], "likeness/methods", 520), graph.show("Scores", compared["plot"], 320)
+    table = graph.add("table", "PreviewAny", "Table", (WIDEST, 300), source=compared["table"])
+    names = [*BASE_2511, files.LIGHTNING_2511, files.IMAGE_2512, files.LIGHTNING_2512, flux_files.DEV, flux_files.CLIP_L, flux_files.T5, flux_files.AE]
+    return (
+        graph.notes(read, [*names, flux_files.XLABS_V2, flux_files.CLIP_VISION], reactor=True),
+        Down((Area("Models", ((*loaders, other),)), Area("Character", ((face, judge), (references, shown, identity))))),
+        Area("Scenes", ((shots,),)),
+        Down((Across((Area("1: an edit model", ((edited,),)), Area("2: a face swap", ((plain,), (swap,))), Area("4: a LoRA", ((lora, trained),)))), flux)),
+        Area("Which keeps the face?", ((compared, plot), (sheet, table))),
+    )
+
+
+def flux_pictures(graph: Graph, face: Node, prompts: Link) -> tuple[Area, Node]:
+    """Pictures of a list of prompts by Flux, which looks at a face; and the node that has them."""
+    clip = graph.add("flux clip", "DualCLIPLoader", "", (WIDE, 0), clip_name1=flux_files.CLIP_L, clip_name2=flux_files.T5, type="flux", device="default")
+    text = graph.add("flux text", "CLIPTextEncode", "The prompts of the scenes", (NARROW, 160), clip=clip["CLIP"], text=prompts)
+    guidance = graph.add("flux guidance", "FluxGuidance", "", (NARROW, 0), conditioning=text["CONDITIONING"], guidance=3.5)
+    nothing = graph.add("flux nothing", "ConditioningZeroOut", "Negative (not used at cfg 1)", (NARROW, 0), conditioning=text["CONDITIONING"])
+    unet = graph.add("flux unet", "UNETLoader", "FLUX.1 dev", (WIDE, 0), unet_name=flux_files.DEV, weight_dtype="default")
+    adapter = graph.add("adapter", "LikenessLoadFluxIPAdapter", "", (WIDE, 220), ipadapter=flux_files.XLABS_V2, clip_vision=flux_files.CLIP_VISION)
+    wires = {"model": unet["MODEL"], "flux_ipadapter": adapter["flux_ipadapter"], "images.image0": face["IMAGE"]}
+    apply = graph.add("apply", "LikenessApplyFluxIPAdapter", "", (WIDE, 480), **wires)
+    latent = graph.add("flux latent", "EmptySD3LatentImage", "", (NARROW, 0), width=1024, height=1024, batch_size=1)
+    wires = {"model": apply["model"], "positive": guidance["CONDITIONING"], "negative": nothing["CONDITIONING"], "latent_image": latent["LATENT"]}
+    chosen = {"seed": 1, "steps": 25, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    sampler = graph.add("flux sampler", "KSampler", "", (NARROW, 0), **wires, **chosen)
+    vae = graph.add("flux vae", "VAELoader", "", (NARROW, 0), vae_name=flux_files.AE)
+    painted = graph.add("flux picture", "VAEDecode", "", (NARROW, 0), samples=sampler["LATENT"], vae=vae["VAE"])
+    return Area("3: an IP-Adapter", ((unet, clip, adapter), (apply,), (text, guidance, nothing), (latent, sampler, vae, painted))), painted
+
+
+@workflow("Character flywheel")
+def flywheel(graph: Graph, name: str):
+    read = read_me(
+        name,
+        "The whole way from an idea to a LoRA that keeps a face: **cast** a character from words, **shoot** it in many scenes, let the **gate** keep what is the character, "
+        "write the **dataset**, train outside of ComfyUI, and **sweep** what came of it. Then shoot again, with the LoRA.",
+        [
+            "**Cast.** Describe the character, press **Run**, and stop it (the X in the queue) when the four candidates are there. Save the best one, and choose it as *Reference: the face*.",
+            "**Shoot and gate.** Write lines into Shot List, set its *limit* to 7 for a first run, later to 70.",
+            "**Dataset.** Write a trigger word into Captions and a name into Export LoRA Dataset. The report prints the command that starts the training.",
+            "**Train** with that command, on this machine or another.",
+            "**Sweep.** Copy the checkpoints into a folder of `models/loras`, press R, select the nodes in *Sweep* and un-mute them (Ctrl+M), choose the folder, and press **Run**.",
+        ],
+        "**Judged by whom?** The sweep measures against pictures that were held out: make a few more of the character that do not go into the dataset, and choose one there.",
+        VERDICTS,
+        f"**Round again.** The best checkpoint in Character LoRA shoots better pictures than the edit model did: *Qwen 2512 + character LoRA* makes them. {OPEN_HELP}",
+    )
+    loaders = graph.loaders(files.EDIT_2511)
+    other = graph.add("unet 2512", "UNETLoader", "Qwen-Image-2512", (WIDE, 0), unet_name=files.IMAGE_2512, weight_dtype="default")
+    candidates = graph.shots(
+        SHOTS,
+        scenes="a woman of thirty with short dark hair, grey eyes and freckles",
+        template="portrait photograph of {scene}, waist up, looking at the camera, neutral expression, plain background, soft daylight",
+        seeds_per_shot=4,
+    )
+    graph.nodes["casting"] = graph.nodes.pop("shots")
+    candidates.key = "casting"
+    cast = graph.scene("Cast: four candidates", model=other["MODEL"], shots=candidates["shots"], scene=BY_SHOTS, aspect_ratio="1:1", **FAST_2512)
+    saved = graph.save("Candidates: saved", cast["images"], "likeness/cast", 400)
+    face, references, identity = graph.character()
+    shots = graph.shots(
+        TALL_SHOTS,
+        scenes="stands in a sunlit kitchen\nsits at a café table\nwalks through an autumn park\nleans against a brick wall\nreads in a library",
+        angles="front\nfront left\nfront right",
+        lighting="soft window light\novercast daylight\nwarm evening light",
+        expressions="a slight smile\na neutral expression\nlaughing",
+        outfits="a blue denim jacket\na grey wool sweater\na white linen shirt",
+        framing_plan=DATASET_PLAN,
+        template="The person of {picture:face} {scene}[, {expression}][, wearing {outfit}][, {light}][, {framing}][, {angle}], photograph",
+        limit=7,
+    )
+    scene = graph.scene(
+        "Shoot",
+        references=references["references"],
+        shots=shots["shots"],
+        identity=identity["identity"],
+        scene=BY_SHOTS,
+        aspect_ratio="3:4",
+        max_takes=2,
+        **FAST_2511,
+    )
+    gate = graph.gate(scene, identity, captions=scene["captions"])
+    sides = tuple(graph.show(title, gate[title.lower()], 240) for title in ("Rejected", "Uncertain"))
+    wires = {"image": gate["passed"], "captions": gate["passed captions"]}
+    added = graph.add(
+        "add", "LikenessDatasetAdd", "", (NARROW, 480), **wires, bucket="character", name="shot", provenance=f"model: {Path(files.EDIT_2511).stem}"
+    )
+    captions, audit, sheet, report, export, written = graph.to_trainer(added["dataset"], identity["identity"], synthetic="yes")
+    shifted, fast = fast_2512(graph, other)
+    judge = graph.picture("judge", "A held-out picture, to measure against")
+    whom = graph.identity(judge, "Whom the LoRA is measured against")
+    sweep = swept(graph, fast, whom, NEVER)
+    grid, plot = graph.save("Grid: saved", sweep["grid"], "sweep/grid", 520), graph.show("Identity over the checkpoints", sweep["plot"], 320)
+    table = graph.add("table", "PreviewAny", "Table", (WIDEST, 420), source=sweep["table"])
+    for node in (grid, plot, table, shifted, fast, judge, whom):
+        node.mode = NEVER
+    names = [*BASE_2511, files.LIGHTNING_2511, files.IMAGE_2512, files.LIGHTNING_2512]
+    return graph.notes(read, names), Down(
+        (
+            Across((Area("Models", ((*loaders, other),)), Area("1 Cast", ((candidates,), (cast,), (saved,))))),
+            Across(
+                (Area("2 Shoot", ((face, references, identity), (shots,), (scene,))), Area("3 Gate", ((gate,), sides)), Area("4 Dataset", ((added, captions),)))
+            ),
+            Across((Area("Fit to train on?", ((audit,), (sheet, report))), Area("For the trainer, outside", ((export,), (written,))))),
+            Area("5 Sweep, after the training (muted: select and press Ctrl+M)", ((shifted, fast, judge, whom), (sweep,), (grid, plot), (table,))),
+        )
+    )
 
 
 # ---- building it in the editor ---------------------------------------------------------------------------------------
