@@ -2,11 +2,11 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import host
+from . import host, routes
 from .flux import nodes as flux
 from .identity import nodes as identity
 from .identity import swap_nodes, take_nodes
-from .lora_dataset import export_nodes
+from .lora_dataset import comparison_nodes, export_nodes, sweep_nodes
 from .lora_dataset import nodes as lora_dataset
 from .scene import nodes as scene
 
@@ -15,6 +15,7 @@ class LikenessExtension(ComfyExtension):
     async def on_load(self) -> None:
         host.register_folders()
         flux.register_folders()
+        routes.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -43,4 +44,6 @@ class LikenessExtension(ComfyExtension):
             lora_dataset.LikenessCaptions,
             export_nodes.LikenessDatasetAudit,
             export_nodes.LikenessDatasetExport,
+            sweep_nodes.LikenessLoraSweep,
+            comparison_nodes.LikenessCompareMethods,
         ]

@@ -6,9 +6,10 @@ The engine never imports this; a room's nodes.py does.
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import comfy.model_management
@@ -33,6 +34,9 @@ COMMERCIAL_SETTING = "Likeness.CommercialUseOnly"
 MOST_PREVIEWS = 60
 PREVIEW_SIDE = 512
 PREVIEW_QUALITY = 85
+# Thumbnails in a panel: how large, and how many have one; further pictures stand there by score alone.
+THUMBNAIL_SIDE = 192
+MOST_THUMBNAILS = 1000
 
 
 def one(values: list, what: str):
@@ -174,6 +178,36 @@ def _write_preview(picture: np.ndarray, longest: int) -> dict:
     name = f"likeness_{uuid.uuid4().hex}.jpg"
     Image.fromarray(small_copy(picture, longest)).save(folder / name, quality=PREVIEW_QUALITY)
     return {"filename": name, "subfolder": "", "type": "temp"}
+
+
+def thumbnails(pictures: Sequence[Picture]) -> list[str | None]:
+    """Names of small copies of pictures in the host's temp folder, None from MOST_THUMBNAILS on. The name is the content's, so a copy is written once."""
+    with ThreadPoolExecutor() as threads:
+        written = list(threads.map(_write_thumbnail, pictures[:MOST_THUMBNAILS]))
+    return written + [None] * (len(pictures) - len(written))
+
+
+def _write_thumbnail(picture: Picture) -> str:
+    return kept_thumbnail(picture.key, lambda: _jpeg(small_copy(picture.pixels, THUMBNAIL_SIDE)))
+
+
+def kept_thumbnail(key: bytes, encoded: Callable[[], bytes]) -> str:
+    """The name of a small JPEG in the host's temp folder, by the content key of its picture; written where it is not there."""
+    folder = Path(folder_paths.get_temp_directory())
+    name = f"likeness_{key.hex()}.jpg"
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: the same picture may be asked for by two runs.
+        part = folder / f"likeness_{uuid.uuid4().hex}.part"
+        part.write_bytes(encoded())
+        part.replace(folder / name)
+    return name
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "JPEG", quality=PREVIEW_QUALITY)
+    return encoded.getvalue()
 
 
 def file_state(path: str | Path | None) -> list:

@@ -45,7 +45,7 @@ def pytest_configure(config):
     config.pluginmanager.register(_RootIsNoPackage(), "likeness-root")
     make_package_importable()
     # A user's own settings must not decide what the tests see.
-    for name in ("LIKENESS_COMMERCIAL_ONLY", "HF_TOKEN", "HUGGINGFACE_TOKEN"):
+    for name in ("LIKENESS_COMMERCIAL_ONLY", "LIKENESS_ALLOW_DOWNLOADS", "HF_TOKEN", "HUGGINGFACE_TOKEN"):
         os.environ.pop(name, None)
     if importlib.util.find_spec("hypothesis"):
         from hypothesis import settings

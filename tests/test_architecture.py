@@ -19,7 +19,7 @@ else:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Loaded where first used: none of these may come with the import of the engine.
-HEAVY = ("cv2", "dlib", "insightface", "onnxruntime", "onnx", "mediapipe", "scipy", "huggingface_hub", "httpx", "torch", "tqdm", "safetensors")
+HEAVY = ("cv2", "dlib", "insightface", "onnxruntime", "onnx", "mediapipe", "scipy", "huggingface_hub", "httpx", "websockets", "torch", "tqdm", "safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,14 @@ def test_the_import_rules_hold(copy):
 def test_every_module_of_the_engine_is_under_a_rule():
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     named = [module for contract in contracts if contract["type"] == "forbidden" for module in contract["source_modules"]]
-    about_the_host = {"nodes/extension.py", "nodes/host.py", *(f"nodes/scene/{name}.py" for name in ("filming", "render", "wired"))}
+    about_the_host = {
+        "nodes/extension.py",
+        "nodes/host.py",
+        "nodes/sampling.py",
+        "nodes/routes.py",
+        "nodes/lora_dataset/sweep_studio.py",
+        *(f"nodes/scene/{name}.py" for name in ("filming", "render", "wired")),
+    }
     about_the_host |= {"nodes/flux/injection.py", "nodes/flux/vision.py"}
     about_the_host |= {str(path.relative_to(ROOT)) for path in ROOT.glob("nodes/*/*nodes.py")}
     for path in ROOT.glob("nodes/**/*.py"):
@@ -65,7 +72,7 @@ def test_importing_the_engine_loads_nothing_heavy(copy):
         "import sys; sys.path.insert(0, '.')\n"
         "import character_likeness.nodes.identity.scoring, character_likeness.nodes.identity.drawing, character_likeness.nodes.identity.masks\n"
         "import character_likeness.nodes.terminal, character_likeness.nodes.model_files\n"
-        "import character_likeness.nodes.scene.shots, character_likeness.nodes.scene.takes, character_likeness.nodes.scene.loras\n"
+        "import character_likeness.nodes.scene.shots, character_likeness.nodes.scene.takes, character_likeness.nodes.lora_files\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     assert python(code, copy).strip() == "[]"
@@ -79,7 +86,9 @@ def test_the_packages_named_are_those_of_the_tree():
 
 def test_data_files_of_the_engine_are_packaged():
     data = {path for path in ROOT.glob("nodes/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    named = {ROOT.joinpath(*package.split(".")[1:], file) for package, files in PROJECT["tool"]["setuptools"]["package-data"].items() for file in files}
+    data |= set(ROOT.glob("example_workflows/api/*.json"))
+    patterns = [(package, file) for package, files in PROJECT["tool"]["setuptools"]["package-data"].items() for file in files]
+    named = {path for package, file in patterns for path in ROOT.joinpath(*package.split(".")[1:]).glob(file)}
     assert data == named
 
 
@@ -107,7 +116,10 @@ def test_a_wheel_contains_the_package_and_nothing_else(tmp_path):
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"character_likeness"}
     assert "character_likeness/nodes/identity/report.schema.json" in names
-    assert not any("tests/" in name or "example_workflows" in name for name in names)
+    assert not any("tests/" in name for name in names)
+    # What `likeness run` runs is in it, the editor's workflows and their pictures are not.
+    workflows = {name.removeprefix("character_likeness/") for name in names if "example_workflows" in name}
+    assert workflows == {str(path.relative_to(ROOT)) for path in ROOT.glob("example_workflows/api/*.json")}
 
 
 def test_torch_and_onnxruntime_gpu_stay_out_of_the_dependencies_and_the_gpu_build_comes_last():

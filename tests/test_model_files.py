@@ -50,6 +50,7 @@ class Site:
         self.cuts = 0  # how many times it still does
         self.shift = 0  # how far beside the asked range it starts
         self.patience: int | None = None  # requests answered before it falls silent
+        self.pace = 0.0  # seconds between the tenths of a body
         self.hold = threading.Event()  # what a connection waits for before it is cut
         self.hold.set()
         self.requests: list[SimpleNamespace] = []
@@ -130,6 +131,15 @@ class Site:
                 handler.wfile.write(body[:cut])
                 handler.wfile.flush()
                 self.hold.wait(20)
+            elif self.pace:
+                tenth = -(-len(body) // 10)
+                for start in range(0, len(body), tenth):
+                    try:
+                        handler.wfile.write(body[start : start + tenth])
+                        handler.wfile.flush()
+                    except ConnectionError:  # whoever asked has had enough
+                        return
+                    time.sleep(self.pace)
             else:
                 handler.wfile.write(body)
 
@@ -891,3 +901,119 @@ def test_what_a_killed_run_left_while_unpacking_is_cleared(tmp_path, site, shelv
     (left / "detector.tflite").write_bytes(b"half")
     fetch()
     assert sorted(path.name for path in folder_of(tmp_path).iterdir()) == ["detector.tflite", "embedder.tflite"]
+
+
+# ---- one at a time, watched and stopped from another thread
+
+
+@pytest.fixture
+def downloads(site):
+    return model_files.Downloads(site.url)
+
+
+def until(downloads, reached, seconds: float = 30) -> model_files.downloads.State:
+    """The state of the download as soon as it is `reached`."""
+    end = time.monotonic() + seconds
+    while not reached(downloads.state):
+        assert time.monotonic() < end, downloads.state
+        time.sleep(0.01)
+    return downloads.state
+
+
+def ended(state) -> bool:
+    return not state.running
+
+
+def test_a_download_in_the_background_tells_its_bytes_over_all_files(tmp_path, site, shelve, downloads):
+    first, second = tflite(30_000, 1), tflite(10_000, 2)
+    site.files |= {"/a.tflite": first, "/b.tflite": second}
+    shelve(web_file(first), web_file(second, name="b.tflite"))
+    site.pace = 0.02
+    assert downloads.state is None
+    started = downloads.start("tiny", tmp_path)
+    assert (started.name, started.stage, started.done, started.total) == ("tiny", "downloading", 0, 40_000)
+    assert 0 < until(downloads, lambda state: state.done > 0).done <= 40_000
+    done = until(downloads, ended)
+    assert (done.number, done.stage, done.done, done.total, done.sentence) == (1, "done", 40_000, 40_000, "")
+    assert sorted(path.name for path in folder_of(tmp_path).iterdir()) == ["a.tflite", "b.tflite"]
+
+
+def test_the_total_is_what_is_missing(tmp_path, site, shelve, downloads):
+    first, second = tflite(30_000, 1), tflite(10_000, 2)
+    site.files |= {"/b.tflite": second}
+    shelve(web_file(first), web_file(second, name="b.tflite"))
+    folder_of(tmp_path).mkdir()
+    (folder_of(tmp_path) / "a.tflite").write_bytes(first)
+    assert downloads.start("tiny", tmp_path).total == 10_000
+    assert until(downloads, ended).total == 10_000
+    assert [request.path for request in site.gets] == ["/b.tflite"]
+
+
+def test_a_second_download_is_refused_while_one_runs_and_taken_afterwards(tmp_path, site, shelve, downloads):
+    content = tflite(50_000)
+    site.files["/a.tflite"] = content
+    shelve(web_file(content))
+    site.pace = 0.03
+    downloads.start("tiny", tmp_path)
+    for name in ("auraface", "tiny"):
+        with pytest.raises(model_files.BusyError, match=r"^Tiny model is being downloaded; wait for it or cancel it, then start ") as caught:
+            downloads.start(name, tmp_path)
+        sentence_of(caught)
+    until(downloads, ended)
+    assert len(site.gets) == 1
+    assert downloads.start("tiny", tmp_path).number == 2
+    assert until(downloads, ended).stage == "done" and len(site.gets) == 1, "what is there is not fetched again"
+
+
+def test_a_stopped_download_keeps_what_arrived_and_the_next_goes_on_there(tmp_path, site, shelve, downloads):
+    content = tflite(200_000)
+    site.files["/a.tflite"] = content
+    shelve(web_file(content))
+    site.pace = 0.05
+    downloads.start("tiny", tmp_path)
+    until(downloads, lambda state: state.done > 0)
+    assert downloads.stop().stage == "stopping"
+    stopped = until(downloads, ended)
+    assert stopped.stage == "stopped" and 0 < stopped.done < 200_000
+    assert stopped.sentence == "Tiny model was stopped; what arrived is kept, and the next download goes on there."
+    part = folder_of(tmp_path) / "a.tflite.part"
+    have = part.stat().st_size
+    assert 0 < have < 200_000 and not (folder_of(tmp_path) / "a.tflite").exists()
+    assert downloads.stop() == stopped, "stopping what has ended changes nothing"
+    downloads.start("tiny", tmp_path)
+    assert until(downloads, ended).stage == "done"
+    assert site.ranges("/a.tflite") == [None, f"bytes={have}-"]
+    assert (folder_of(tmp_path) / "a.tflite").read_bytes() == content and not part.exists()
+
+
+def test_a_download_is_stopped_while_its_bytes_are_checked_too(tmp_path, site, shelve, downloads, monkeypatch):
+    content = tflite(5 << 20)
+    site.files["/a.tflite"] = content
+    shelve(web_file(content))
+    checked = transfer._sha256
+
+    def stop_first(job, path):
+        downloads.stop()
+        return checked(job, path)
+
+    monkeypatch.setattr(transfer, "_sha256", stop_first)
+    downloads.start("tiny", tmp_path)
+    assert until(downloads, ended).stage == "stopped"
+    assert [path.name for path in sorted(folder_of(tmp_path).iterdir())] == ["a.tflite.part", "a.tflite.part.version"]
+    monkeypatch.setattr(transfer, "_sha256", checked)
+    downloads.start("tiny", tmp_path)
+    assert until(downloads, ended).stage == "done"
+
+
+def test_a_download_that_fails_leaves_its_sentence_and_makes_way(tmp_path, site, shelve, downloads, monkeypatch):
+    content = tflite(100)
+    shelve(web_file(content))
+    downloads.start("tiny", tmp_path)
+    failed = until(downloads, ended)
+    assert failed.stage == "failed" and "is no longer at" in failed.sentence
+    with pytest.raises(InputError, match="no model called 'no such'"):
+        downloads.start("no such", tmp_path)
+    monkeypatch.setattr(model_files.downloads, "download", lambda *args, **options: 1 / 0)
+    downloads.start("tiny", tmp_path)
+    failed = until(downloads, ended)
+    assert failed.sentence == "Tiny model was not downloaded (ZeroDivisionError: division by zero); the log of ComfyUI says more."

@@ -13,7 +13,7 @@ from comfy_api.latest import io
 from .. import host
 from ..errors import InputError, LikenessError
 from ..host import Frames, Progress, one, or_block
-from . import drawing, masks, scoring
+from . import drawing, masks, panel, scoring
 from .identity import COMBINE, build_identity, distinctly_named, identity_report, load_identity, made_with, save_identity
 from .recognizers import DEVICES, Face, Recognizer, describe, names, open_recognizer
 from .recognizers.environment import clashes
@@ -269,6 +269,19 @@ HOW_STRICT = (
 )
 
 
+def pins_input():
+    """The input that the panel writes. Last, because saved workflows know widgets by their place; hidden, because nobody types it."""
+    return io.String.Input(
+        "pins",
+        default="",
+        optional=True,
+        socketless=True,
+        advanced=True,
+        extra_dict={"hidden": True},
+        tooltip="Pictures pinned by hand in the panel, `<content key> pass` or `<content key> reject`, with commas or line ends between. A pin overrules the recognizer; the match rate does not count it.",
+    )
+
+
 def _rule_inputs() -> list:
     return [
         io.Combo.Input(
@@ -299,6 +312,7 @@ def _rule_inputs() -> list:
             advanced=True,
             tooltip="Rejects pictures that score above this: too close a copy of the reference. 1.0 sets no limit.",
         ),
+        pins_input(),
     ]
 
 
@@ -346,7 +360,7 @@ class LikenessIdentityScore(io.ComfyNode):
         identities = [one(identity, "identity")]
         frames = Frames(image)
         rules = scoring.Rules(scoring.threshold_of(identities[0], "standard", 0.0), "standard", one(face, "face"))
-        result = _judge(frames, identities, rules, None)
+        result = _judge(frames, identities, rules)
         return io.NodeOutput(frames.only([True] * len(frames)), or_block(result.scores), or_block(result.overlays), result.plot, result.report, ui=result.ui)
 
 
@@ -378,10 +392,10 @@ class LikenessIdentityGate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image, identity, strictness, threshold, face, no_face, uncertain, keep_best, max_score, captions=None) -> io.NodeOutput:
+    def execute(cls, image, identity, strictness, threshold, face, no_face, uncertain, keep_best, max_score, captions=None, pins=None) -> io.NodeOutput:
         identities = [one(identity, "identity")]
         rules = _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max_score, face=one(face, "face"))
-        return _gate(image, identities, rules, captions)
+        return _gate(image, identities, rules, captions, pins)
 
 
 class LikenessCastGate(io.ComfyNode):
@@ -417,12 +431,12 @@ class LikenessCastGate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image, identities, strictness, threshold, strangers, no_face, uncertain, keep_best, max_score, captions=None) -> io.NodeOutput:
+    def execute(cls, image, identities, strictness, threshold, strangers, no_face, uncertain, keep_best, max_score, captions=None, pins=None) -> io.NodeOutput:
         cast = distinctly_named([one(person, slot) for slot, person in identities.items()])
         if not cast:
             raise InputError("Cast Gate needs at least one identity.")
         rules = _rules(cast, strictness, threshold, no_face, uncertain, keep_best, max_score, strangers=one(strangers, "strangers"))
-        return _gate(image, cast, rules, captions)
+        return _gate(image, cast, rules, captions, pins)
 
 
 def _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max_score, **more) -> scoring.Rules:
@@ -439,33 +453,39 @@ def _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max
 
 
 class _Judged:
-    """What the judging nodes give: judgements, and their drawings, plot, report and previews in the host's types."""
+    """What the judging nodes give: judgements, and their drawings, plot, report, previews and panel in the host's types."""
 
-    def __init__(self, frames: Frames, pictures, judgements, identities, rules, rate):
+    def __init__(self, frames: Frames, pictures, judgements, identities, rules, rate, captions=None, notes=()):
         self.judgements = judgements
         self.scores = [scoring.NO_SCORE if judgement.score is None else judgement.score for judgement in judgements]
         overlays = [drawing.overlay(picture.pixels, judgement, identities, i) for i, (picture, judgement) in enumerate(zip(pictures, judgements), 1)]
         self.overlays = frames.images_like(overlays)
         self.plot = host.to_image(drawing.plot(judgements, identities, rules))
         told = [{"index": i, **scoring.picture_report(judgement, identities)} for i, judgement in enumerate(judgements)]
-        self.report = _json(scoring.report(told, identities, rules, rate, _clashes(identities[0].recognizer) + _reading_notes(pictures)))
+        notes = [*_clashes(identities[0].recognizer), *_reading_notes(pictures), *notes]
+        self.report = _json(scoring.report(told, identities, rules, rate, notes))
         # Many at once are looked at small: then verdict and score must be legible, and a click shows the rest.
         small = [host.small_copy(picture, host.PREVIEW_SIDE) for picture in overlays[: host.MOST_PREVIEWS]]
         self.ui = host.previews([drawing.badge(picture, judgement, i) for i, (picture, judgement) in enumerate(zip(small, judgements), 1)])
+        self.ui["likeness"] = (panel.panel(pictures, judgements, identities, rules, rate, host.thumbnails(pictures), captions, large=len(small)),)
 
 
-def _judge(frames: Frames, identities, rules: scoring.Rules, captions) -> _Judged:
+def _judge(frames: Frames, identities, rules: scoring.Rules, captions=None, pins=None) -> _Judged:
     pictures = frames.pictures()
+    pins = pins or {}
     measured = scoring.measure(pictures, identities, rules.face, rules.strangers == "reject", Progress(len(pictures)))
-    judgements = scoring.judge(measured, identities, rules, captions)
-    return _Judged(frames, pictures, judgements, identities, rules, scoring.match_rate(measured, identities, rules.face, captions))
+    judgements = scoring.judge(measured, identities, rules, captions, [pins.get(panel.key_of(picture)) for picture in pictures])
+    rate = scoring.match_rate(measured, identities, rules.face, captions)
+    return _Judged(frames, pictures, judgements, identities, rules, rate, captions, panel.pin_notes(pins, pictures))
 
 
-def _gate(images, identities, rules: scoring.Rules, captions) -> io.NodeOutput:
+def _gate(images, identities, rules: scoring.Rules, captions, pins) -> io.NodeOutput:
+    # Before anything is measured: what is wrong with them is known at once.
+    pins = panel.read_pins(one(pins, "pins")) if pins else {}
     frames = Frames(images)
     if captions is not None and len(captions) != len(frames):
         raise InputError(f"{len(captions)} caption(s) are wired in for {len(frames)} picture(s); each picture needs its own.")
-    result = _judge(frames, identities, rules, captions)
+    result = _judge(frames, identities, rules, captions, pins)
     texts = captions if captions is not None else [""] * len(frames)
     goes = [judgement.goes for judgement in result.judgements]
     sides = {side: [place == side for place in goes] for side in (scoring.PASSED, scoring.REJECTED, scoring.ASIDE)}

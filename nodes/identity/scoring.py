@@ -19,6 +19,8 @@ NO_FACE = ("reject", "pass", "error")
 UNCERTAIN = ("own output", "pass", "reject")
 
 PASS, REJECT, UNCERTAIN_VERDICT, NO_FACE_VERDICT, NOT_JUDGED = VERDICTS = ("pass", "reject", "uncertain", "no face", "not judged")
+# What a picture can be pinned as by hand.
+PINS = (PASS, REJECT)
 # Where a picture goes.
 PASSED, REJECTED, ASIDE = "passed", "rejected", "uncertain"
 
@@ -71,7 +73,8 @@ class Judgement:
 
     verdict: one of VERDICTS; goes: passed, rejected or uncertain; score: None without a face; reason: one sentence, without full stop.
     chosen: the faces that the verdict is about, one per identity for a cast (None where that person is missing). about: per face what is said of
-    it alone: pass, reject or uncertain, None for a face that does not count.
+    it alone: pass, reject or uncertain, None for a face that does not count. pinned: as what the picture is pinned by hand, None if it is not;
+    score, chosen and about stay the recognizer's.
     """
 
     verdict: str
@@ -81,6 +84,7 @@ class Judgement:
     measured: Measured
     chosen: tuple[int | None, ...] = ()
     about: tuple[str | None, ...] = ()
+    pinned: str | None = None
 
     def person_of(self, face: int, count: int) -> int | None:
         """Which of `count` identities that face is taken for; None for a stranger."""
@@ -164,24 +168,73 @@ def doubt(face: Face) -> str | None:
     return None
 
 
-def judge(measured: Sequence[Measured], identities: Sequence[Identity], rules: Rules, captions: Sequence[str] | None = None) -> list[Judgement]:
+def judge(
+    measured: Sequence[Measured],
+    identities: Sequence[Identity],
+    rules: Rules,
+    captions: Sequence[str] | None = None,
+    pins: Sequence[str | None] | None = None,
+) -> list[Judgement]:
     """A judgement per picture, in order. captions: one per picture; they tell which shots need no face.
 
-    One identity is judged by `rules.face`, several as a cast: all must be there, each by its own face. Raises NoFaceError for a picture without
-    a face when `rules.no_face` is error.
+    One identity is judged by `rules.face`, several as a cast: all must be there, each by its own face. pins: per picture pass, reject or None; a
+    pin overrules everything said of that picture, and `keep_best` does not count it. Raises NoFaceError for a picture without a face, and without
+    a pin, when `rules.no_face` is error.
     """
     judgements = []
     for index, one in enumerate(measured):
+        pin = pins[index] if pins is not None else None
         if one.faces:
             judgement = _judge_cast(one, identities, rules) if len(identities) > 1 or rules.strangers == "reject" else _judge_one(one, rules)
         elif captions is not None and needs_no_face(captions[index]):
             judgement = Judgement(NOT_JUDGED, PASSED, None, "no face, and by its caption the shot needs none", one)
-        elif rules.no_face == "error":
+        elif rules.no_face == "error" and pin is None:
             raise NoFaceError(f"Picture {index + 1} shows no face; set no_face to reject or pass to go on without an error.")
         else:
             judgement = Judgement(NO_FACE_VERDICT, PASSED if rules.no_face == "pass" else REJECTED, None, "no face found at any size", one)
-        judgements.append(replace(judgement, about=_about(judgement, len(identities), rules)))
+        judgement = replace(judgement, about=_about(judgement, len(identities), rules))
+        judgements.append(judgement if pin is None else _pinned(judgement, pin, len(identities), rules))
     return _keep_best(judgements, rules.keep_best)
+
+
+def _pinned(judgement: Judgement, pin: str, people: int, rules: Rules) -> Judgement:
+    if judgement.score is None:
+        said = "finds no face"
+    elif people == 1 and judgement.verdict == PASS:
+        said = f"says {judgement.score:.2f}, which reaches {rules.threshold:.2f}"
+    elif people == 1 and judgement.verdict == REJECT and judgement.score < rules.threshold:
+        said = f"says {told_apart(judgement.score, rules.threshold, 'is below').replace(' is below', ', below')}"
+    else:
+        said = f"says {judgement.verdict}: {judgement.reason}"
+    goes = PASSED if pin == PASS else REJECTED
+    return replace(judgement, verdict=pin, goes=goes, reason=f"pinned by hand as {pin}; the recognizer {said}", pinned=pin)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is said of a picture at thresholds up to and with `upto`, from the step before on; upto None: at any higher."""
+
+    upto: float | None
+    verdict: str
+    goes: str
+    score: float | None
+
+
+def steps(one: Measured, identities: Sequence[Identity], rules: Rules, caption: str | None = None) -> list[Step]:
+    """What is said of a picture at every threshold, lowest first, without `keep_best`, which looks at the other pictures, and without pins.
+
+    A judgement can change only where the threshold goes past a score, so it is asked for once between any two.
+    """
+    alone = replace(rules, keep_best=0, no_face="reject" if rules.no_face == "error" else rules.no_face)
+    limits: list[float | None] = [*sorted({float(score) for score in one.scores.flat}), None]
+    out: list[Step] = []
+    for limit in limits:
+        (judgement,) = judge([one], identities, replace(alone, threshold=np.inf if limit is None else limit), [caption] if caption else None)
+        step = Step(limit, judgement.verdict, judgement.goes, judgement.score)
+        if out and out[-1] == replace(step, upto=out[-1].upto):
+            out.pop()
+        out.append(step)
+    return out
 
 
 def _about(judgement: Judgement, people: int, rules: Rules) -> tuple[str | None, ...]:
@@ -293,7 +346,7 @@ def assign(scores: np.ndarray, threshold: float, clear: np.ndarray | bool = True
 
 
 def _keep_best(judgements: list[Judgement], count: int) -> list[Judgement]:
-    passed = [i for i, judgement in enumerate(judgements) if judgement.verdict == PASS]
+    passed = [i for i, judgement in enumerate(judgements) if judgement.verdict == PASS and judgement.pinned is None]
     if count <= 0 or len(passed) <= count:
         return judgements
     ranked = sorted(passed, key=lambda i: -judgements[i].score)
@@ -377,6 +430,7 @@ def picture_report(judgement: Judgement, identities: Sequence[Identity]) -> dict
         # What the recognizer itself measures: a Euclidean distance with dlib, a cosine with ArcFace.
         "raw": None if score is None else round(1 - judgement.score, 4) if euclidean else score,
         "reason": judgement.reason,
+        "pinned": judgement.pinned,
         "faces": [
             {
                 "box": [round(v, 1) for v in face.box],

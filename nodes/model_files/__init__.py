@@ -14,10 +14,13 @@ from .catalogue import (
     missing_sentence,
     rows,
 )
+from .downloads import BusyError, Downloads
 from .transfer import download
 
 __all__ = [
     "CATALOGUE",
+    "BusyError",
+    "Downloads",
     "HubFile",
     "Member",
     "ModelEntry",

@@ -19,6 +19,7 @@ import shutil
 import stat
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -34,19 +35,26 @@ MAX_REDIRECTS = 5  # GitHub and Hugging Face use one or two
 DISK_MARGIN = 64 << 20  # bytes left free, so that the host can still write its own files
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+# (name of the file, bytes that are there, bytes that it has): told as they arrive, and again and again while they are checked and unpacked.
+Watch = Callable[[str, int, int], None]
 
-def download(name: str, models_dir: str | Path, *, progress: bool = True, endpoint: str | None = None) -> list[Path]:
+
+def download(name: str, models_dir: str | Path, *, progress: bool = True, endpoint: str | None = None, watch: Watch | None = None) -> list[Path]:
     """Fetch what `name` lacks in `models_dir` and return the paths of its files. Files that are there are left alone, whatever they hold.
 
     `endpoint` replaces scheme and host of every address: a mirror, or a server on this machine, the one place where http is accepted. Without it
     Hugging Face files honour HF_ENDPOINT. HF_TOKEN, then HUGGINGFACE_TOKEN, then `hf auth login` authenticate there, and nowhere else.
-    An archive that the user has put into the folder is used instead of downloading it.
+    An archive that the user has put into the folder is used instead of downloading it. What `watch` raises stops the download; what arrived is kept.
 
     Raises InputError for an unknown name, DownloadError (one sentence; what arrived is kept unless it is wrong) for everything that can go wrong.
     """
     item = entry(name)
     folder = Path(models_dir, item.folder)
-    jobs = [_Job(item, file, folder, progress, endpoint) for file in item.files if not all((folder / found).is_file() for found in file.provides)]
+    jobs = [
+        _Job(item, file, folder, progress, endpoint, watch or _unwatched)
+        for file in item.files
+        if not all((folder / found).is_file() for found in file.provides)
+    ]
     try:
         if jobs:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +78,11 @@ class _Job:
     folder: Path
     progress: bool
     endpoint: str | None
+    watch: Watch
+
+    def look(self) -> None:
+        """Let the watcher stop what takes long and brings no bytes."""
+        self.watch(self.file.filename, self.have, max(self.file.size, self.have))
 
     @property
     def given(self) -> bool:
@@ -104,6 +117,10 @@ class _Remote:
     version: str = ""
 
 
+def _unwatched(filename: str, done: int, total: int) -> None:
+    pass
+
+
 def _limit(size: int) -> int:
     """Most bytes accepted for a file that the catalogue gives as `size`: some sizes are rounded, and half as much again is another file."""
     return size + size // 2 + (1 << 20)
@@ -125,12 +142,12 @@ def _install(job: _Job) -> None:
     """Fetch, check and put in place one file, or what one archive holds."""
     target = job.folder / job.file.filename
     if job.given:
-        fault = _fault(target, target.name, job.file.sha256) or _unpack(job, target)
+        fault = _fault(job, target, target.name, job.file.sha256) or _unpack(job, target)
         if fault:
             raise DownloadError(f"{target} cannot be used, since {fault}; remove it and repeat `{job.item.command}`.")
         return
     remote = _fetch(job)
-    fault = _fault(job.part, job.file.filename, remote.sha256) or (_unpack(job, job.part) if job.file.archive else None)
+    fault = _fault(job, job.part, job.file.filename, remote.sha256) or (_unpack(job, job.part) if job.file.archive else None)
     if fault:
         job.drop()
         raise DownloadError(f"{job.file.filename} from {_host(remote.url)} was thrown away, since {fault}; repeat `{job.item.command}`.")
@@ -228,6 +245,7 @@ def _fetch(job: _Job) -> _Remote:
     stalled = 0
     with httpx.Client(follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=TIMEOUT, event_hooks=hooks) as client:
         while True:
+            job.look()
             before, error = job.have, httpx.ReadError("incomplete")
             try:
                 if _advance(client, job, remote):
@@ -287,6 +305,7 @@ def _advance(client, job: _Job, remote: _Remote) -> bool:
                 have += len(block)
                 if have > limit:
                     break
+                job.watch(job.file.filename, have, total or max(job.file.size, have))
     _require_size(job, remote, have, limit)
     return total is None or have == total
 
@@ -303,20 +322,21 @@ def _require_size(job: _Job, remote: _Remote, size: int, limit: int) -> None:
 # ---- is it what it should be
 
 
-def _sha256(path: Path) -> str:
+def _sha256(job: _Job, path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(CHUNK):
             digest.update(block)
+            job.look()
     return digest.hexdigest()
 
 
-def _fault(path: Path, filename: str, sha256: str | None) -> str | None:
+def _fault(job: _Job, path: Path, filename: str, sha256: str | None) -> str | None:
     """Why `path` cannot be the model file `filename`, or None: its hash where one is known, then a look inside. Nothing is unpickled or run.
 
     A .zip is looked into by `_unpack`, which reads only the members that are wanted.
     """
-    if sha256 and (found := _sha256(path)) != sha256:
+    if sha256 and (found := _sha256(job, path)) != sha256:
         return f"its sha256 is {found} instead of {sha256}"
     kind = Path(filename).suffix
     try:
@@ -381,7 +401,7 @@ def _unpack(job: _Job, archive: Path) -> str | None:
                 target = workplace / name
                 with bundle.open(info) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, CHUNK)
-                if fault := _fault(target, name, wanted[name].sha256):
+                if fault := _fault(job, target, name, wanted[name].sha256):
                     return f"{name} in it is wrong: {fault}"
             for name in chosen:
                 os.replace(workplace / name, job.folder / name)

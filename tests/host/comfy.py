@@ -22,9 +22,9 @@ RUN_SECONDS = 300
 
 
 class Comfy:
-    """One running host. base: its base directory, with input, output, models and custom_nodes; extra: packs besides this one."""
+    """One running host. base: its base directory, with input, output, models and custom_nodes; extra: packs besides this one; arguments: of its command line."""
 
-    def __init__(self, root: Path, pack: Path, base: Path, extra: tuple[Path, ...] = ()):
+    def __init__(self, root: Path, pack: Path, base: Path, extra: tuple[Path, ...] = (), arguments: tuple[str, ...] = ()):
         self.base = base
         for folder in ("custom_nodes", "input", "output", "models", "temp", "user"):
             (base / folder).mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,11 @@ class Comfy:
         command = [sys.executable, "main.py", "--cpu", "--base-directory", str(base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
         with open(self.log_file, "w") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), "--use-pytorch-cross-attention"], cwd=root, stdout=log, stderr=subprocess.STDOUT, env=environment
+                [*command, *arguments, "--port", str(self.port), "--use-pytorch-cross-attention"],
+                cwd=root,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
         self._wait()
 

@@ -388,3 +388,68 @@ def test_the_file_of_an_identity_can_be_wired(comfy, people):
     run = comfy.run(graph)
     assert run.error is None
     assert json.loads(run.texts("report")[0])["pictures"][0]["verdict"] == "pass"
+
+
+# --- the panel in the editor: what the gates tell it, and what pins do ---
+
+
+def panel_of(run, node: str = "gate") -> dict:
+    return run._history["outputs"][node]["likeness"][0]
+
+
+def test_the_gates_and_identity_score_tell_the_panel_of_every_picture(comfy, people):
+    graph = Graph()
+    identity = graph.identity("character", graph.picture("reference", "person0.png"))
+    own, other = graph.picture("own", "person0.png"), graph.picture("other", "person3.png")
+    both = graph.add("both", "CreateList", **{"inputs.input0": own, "inputs.input1": other}).out(0)
+    graph.gate(both, identity)
+    graph.add("cast", "LikenessCastGate", image=both, **{"identities.identity0": identity}, **GATE, strangers="allow")
+    graph.add("score", "LikenessIdentityScore", image=both, identity=identity, face="best match")
+    run = comfy.run(graph)
+    assert run.error is None
+    told = panel_of(run)
+    assert (told["strictness"], told["applied"], told["recognizer"], told["large"]) == ("standard", 0.5, "dlib", 2)
+    assert told["match_rate"] == {"passed": 1, "n": 2} and [one["name"] for one in told["pictures"]] == ["1", "2"]
+    for one, verdict in zip(told["pictures"], ("pass", "reject")):
+        assert [step[1] for step in one["steps"]] == ["pass", "reject"]
+        assert next(said for upto, said, *_ in one["steps"] if upto is None or told["applied"] <= upto) == verdict
+        small = comfy.picture({"filename": one["file"], "type": "temp", "subfolder": ""})
+        assert max(small.shape[:2]) <= 192
+    assert panel_of(run, "cast")["pictures"] == [dict(one, reason=other["reason"]) for one, other in zip(told["pictures"], panel_of(run, "cast")["pictures"])]
+    assert [one["file"] for one in panel_of(run, "score")["pictures"]] == [one["file"] for one in told["pictures"]]
+
+
+def test_pins_decide_where_pictures_go_and_leave_the_match_rate_alone(comfy, people):
+    graph = Graph()
+    identity = graph.identity("character", graph.picture("reference", "person0.png"))
+    both = graph.add(
+        "both", "CreateList", **{"inputs.input0": graph.picture("own", "person0.png"), "inputs.input1": graph.picture("other", "person3.png")}
+    ).out(0)
+    gate = graph.gate(both, identity)
+    for name, output in (("passed", PASSED), ("rejected", REJECTED)):
+        graph.show(name, gate.out(output))
+    graph.tell("report", gate.out(REPORT))
+    graph.add("cast", "LikenessCastGate", image=both, **{"identities.identity0": identity}, **GATE, strangers="allow")
+    first, second = (one["key"] for one in panel_of(comfy.run(graph))["pictures"])
+    graph["gate"]["inputs"]["pins"] = graph["cast"]["inputs"]["pins"] = f"{first} reject, {second} pass, {'0' * 32} pass"
+    run = comfy.run(graph)
+    assert run.error is None
+    assert same(run.pictures("passed")[0], people["person3.png"]) and same(run.pictures("rejected")[0], people["person0.png"])
+    report = json.loads(run.texts("report")[0])
+    assert [(one["verdict"], one["goes_to"], one["pinned"]) for one in report["pictures"]] == [("reject", "rejected", "reject"), ("pass", "passed", "pass")]
+    assert report["pictures"][1]["reason"].startswith("pinned by hand as pass; the recognizer says 0.") and ", below 0.50" in report["pictures"][1]["reason"]
+    assert report["match_rate"]["passed"] == 1 and report["match_rate"]["n"] == 2
+    assert report["notes"][-2:] == [
+        "Pinned by hand: 1 as pass, 1 as reject. The match rate does not count pins; it is the recognizer's.",
+        "1 pin belongs to no picture of this run.",
+    ]
+    assert [one["pinned"] for one in panel_of(run, "cast")["pictures"]] == ["reject", "pass"]
+
+
+def test_pins_that_are_none_are_one_sentence(comfy, people):
+    graph = Graph()
+    identity = graph.identity("character", graph.picture("reference", "person0.png"))
+    graph.gate(graph.picture("own", "person0.png"), identity, pins="the third one")
+    assert comfy.run(graph).error == (
+        "'the third one' in pins is no pin; write the picture's 32 digits and `pass` or `reject`, or empty pins and pin in the panel."
+    )
