@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ class Family:
 
     encoder: the vision encoder whose embedding it takes, by its name in the catalogue of models; positions: of that
     encoder, by which it is told from the same made for larger pictures. weight: what to start with, and source: who says
-    so. single_blocks: whether single blocks take part, too.
+    so; variants: the same where a token count has its own. single_blocks: whether single blocks take part, too.
     """
 
     name: str
@@ -36,9 +36,14 @@ class Family:
     weight: float
     source: str
     single_blocks: bool
+    variants: Mapping[int, tuple[float, str]] = field(default_factory=dict, hash=False)
 
 
-XLABS = Family("XLabs", "clip-vit-large-patch14", 257, 0.93, "the default of ip_scale in XLabs' node (x-flux-comfyui, ApplyFluxIPAdapter)", False)
+# v1 has 4 tokens, v2 16.
+_XLABS_V1 = (0.92, "XLabs' example for v1, at cfg 3.5 (x-flux-comfyui, ip_adapter_workflow.json)")
+XLABS = Family(
+    "XLabs", "clip-vit-large-patch14", 257, 0.93, "the default of ip_scale in XLabs' node (x-flux-comfyui, ApplyFluxIPAdapter)", False, {4: _XLABS_V1}
+)
 INSTANTX = Family("InstantX", "siglip-so400m", 729, 0.7, "the scale in InstantX' own example (model card of FLUX.1-dev-IP-Adapter)", True)
 
 _BLOCK_KEY = {
@@ -93,6 +98,11 @@ class Adapter:
     def title(self) -> str:
         """`XLabs, 16 tokens`."""
         return f"{self.family.name}, {self.tokens} tokens"
+
+    @property
+    def own_weight(self) -> tuple[float, str]:
+        """(weight, source): what its authors start with, and where they say so."""
+        return self.family.variants.get(self.tokens, (self.family.weight, self.family.source))
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[str], torch.Tensor | None]]:

@@ -13,7 +13,7 @@ from ..errors import InputError, LikenessError, MissingModelError
 from ..host import LiveNode, file_state
 from ..model_files import entry
 from . import image_prompt, injection
-from .checkpoint import EXTENSIONS, INSTANTX, check_encoder, read_adapter, read_encoder
+from .checkpoint import EXTENSIONS, INSTANTX, Adapter, check_encoder, read_adapter, read_encoder
 from .vision import FluxIPAdapter
 
 CATEGORY = "likeness/flux"
@@ -21,6 +21,8 @@ ALIASES = ["IPAdapter", "IP-Adapter", "Flux", "XLabs", "InstantX", "Shakker", "i
 
 FluxIPAdapterType = io.Custom("LIKENESS_FLUX_IPADAPTER")
 
+# Whose weight acts.
+OWN, CUSTOM = WEIGHTS = ("own", "custom")
 NO_ADAPTERS = "no Flux IP-Adapter found"
 NO_ENCODERS = "no encoder in models/clip_vision"
 # As the packs of XLabs and Shakker and IPAdapter_plus call their folders, and where those lie below models.
@@ -97,12 +99,7 @@ class LikenessLoadFluxIPAdapter(io.ComfyNode):
                     tooltip="That same encoder from Load CLIP Vision, where the graph has loaded it already (Redux uses SigLIP, too); clip_vision must still name its file. Not needed otherwise.",
                 ),
             ],
-            outputs=[
-                FluxIPAdapterType.Output("flux_ipadapter", tooltip="For Apply Flux IP-Adapter."),
-                io.Float.Output(
-                    "own_weight", display_name="own weight", tooltip="The weight that the adapter's authors start with: 0.93 for XLabs, 0.7 for InstantX."
-                ),
-            ],
+            outputs=[FluxIPAdapterType.Output("flux_ipadapter", tooltip="For Apply Flux IP-Adapter.")],
         )
 
     @classmethod
@@ -127,10 +124,9 @@ class LikenessLoadFluxIPAdapter(io.ComfyNode):
     def execute(cls, ipadapter, clip_vision, clip_vision_model=None) -> io.NodeOutput:
         adapter, encoder = read_adapter(_adapter_path(ipadapter)), read_encoder(_encoder_path(clip_vision))
         check_encoder(adapter, encoder)
-        family = adapter.family
-        said = f"{adapter.title}, {adapter.blocks} blocks; encoder {encoder.kind}\nown weight {family.weight:g}: {family.source}"
+        said = f"{adapter.title}, {adapter.blocks} blocks; encoder {encoder.kind}\n{_told_weight(adapter, OWN, adapter.own_weight[0])}"
         LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt).tell(said)
-        return io.NodeOutput(FluxIPAdapter(adapter, encoder, clip_vision_model), family.weight, ui=ui.PreviewText(said))
+        return io.NodeOutput(FluxIPAdapter(adapter, encoder, clip_vision_model), ui=ui.PreviewText(said))
 
 
 class LikenessApplyFluxIPAdapter(io.ComfyNode):
@@ -158,13 +154,10 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
                     ),
                     tooltip="The pictures to look at.",
                 ),
-                io.Float.Input(
+                io.DynamicCombo.Input(
                     "weight",
-                    default=0.7,
-                    min=-injection.MOST_WEIGHT,
-                    max=injection.MOST_WEIGHT,
-                    step=0.01,
-                    tooltip="How strongly they act. XLabs 0.6 to 0.9 (v1 up to 0.93 with CFG above 1), InstantX 0.5 to 0.8. 0 is the model without them.",
+                    options=[io.DynamicCombo.Option(OWN, []), io.DynamicCombo.Option(CUSTOM, [_weight_input()])],
+                    tooltip="How strongly they act. own: what the adapter's authors start with (XLabs v1 0.92, v2 0.93; InstantX 0.7). custom: your own number.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -242,9 +235,9 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         model,
         flux_ipadapter,
         images,
-        weight,
         start_percent,
         end_percent,
+        weight=None,
         mask=None,
         negative_image=None,
         weights="",
@@ -255,6 +248,7 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
     ) -> io.NodeOutput:
         adapter = flux_ipadapter.adapter
         heads = injection.check_model(model, adapter)
+        weight, chosen = _weight(weight, adapter)
         course = injection.Course(weight, start_percent, end_percent, weight_curve)
         pictures = image_prompt.check_pictures([frame for image in images.values() if image is not None for frame in image])
         counts = image_prompt.parse_weights(weights, len(pictures))
@@ -284,9 +278,34 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         unused = [] if negative_image is None or negative == image_prompt.PICTURE else [f"negative_image is not used, since negative is `{negative}`."]
         if normalize_values and not normalize:
             unused.append(f"normalize_values is not used: it is for InstantX, and this is {adapter.family.name}.")
-        said = "\n".join([f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB", *unused])
+        acts = f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB"
+        said = "\n".join([acts, _told_weight(adapter, chosen, weight), *unused])
         node.tell(said)
         return io.NodeOutput(injection.with_image_prompt(model, put_in), ui=ui.PreviewText(said))
+
+
+def _weight_input() -> io.Float.Input:
+    return io.Float.Input(
+        "value",
+        default=0.7,
+        min=-injection.MOST_WEIGHT,
+        max=injection.MOST_WEIGHT,
+        step=0.01,
+        tooltip="How strongly they act. XLabs 0.6 to 0.9 (v1 up to 0.93 with CFG above 1), InstantX 0.5 to 0.8. 0 is the model without them.",
+    )
+
+
+def _weight(given: dict | None, adapter: Adapter) -> tuple[float, str]:
+    """(weight, own or custom) from a DynamicCombo's value, which the host leaves out where it is neither."""
+    chosen = given and given["weight"]
+    if chosen not in WEIGHTS:
+        raise InputError(f"weight must be `{OWN}`, or `{CUSTOM}` with a number in weight.value; choose one of them.")
+    return (adapter.own_weight[0] if chosen == OWN else given["value"]), chosen
+
+
+def _told_weight(adapter: Adapter, chosen: str, weight: float) -> str:
+    own, source = adapter.own_weight
+    return f"weight {weight:g}, the adapter's own: {source}" if chosen == OWN else f"weight {weight:g}, custom; the adapter's own is {own:g}: {source}"
 
 
 def _silent(done: int, of: int) -> None:

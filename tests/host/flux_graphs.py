@@ -11,6 +11,7 @@ def official_flux(
     graph: Graph,
     *,
     unet=files.DEV,
+    weight_dtype="default",
     prompt="a woman in the rain",
     negative=None,
     width=96,
@@ -40,7 +41,7 @@ def official_flux(
     custom: SamplerCustomAdvanced with BasicGuider or CFGGuider in place of KSampler.
     """
     add = _adder(graph, name)
-    model = add("UNETLoader", unet_name=unet, weight_dtype="default")
+    model = add("UNETLoader", unet_name=unet, weight_dtype=weight_dtype)
     if patch is not None:
         model = patch(graph, model)
     clip = add("DualCLIPLoader", clip_name1=files.CLIP_L, clip_name2=files.T5, type="flux", device="default")

@@ -21,7 +21,10 @@ def load_comfy(cpu: bool = True) -> None:
 
 
 class TinyFlux:
-    """A Flux and what it is called with. model: the host's ModelPatcher; weights: the same tensors in float64."""
+    """A Flux and what it is called with. model: the host's ModelPatcher; weights: the same tensors in float64, where the file holds no fp8.
+
+    dtype: what UNETLoader's weight_dtype asks for; None with a file in scaled fp8, which says it itself.
+    """
 
     def __init__(self, folder: Path, dtype=torch.float32, **options):
         load_comfy()
@@ -29,9 +32,11 @@ class TinyFlux:
         import comfy.utils
 
         path = flux_models.write_flux(folder / "flux.safetensors", **options)
-        loaded = {name: tensor.float() for name, tensor in comfy.utils.load_torch_file(str(path)).items()}
-        self.weights = {name: tensor.double() for name, tensor in loaded.items()}
-        self.model = comfy.sd.load_diffusion_model_state_dict(loaded, model_options={"dtype": dtype})
+        loaded = comfy.utils.load_torch_file(str(path))
+        if dtype is not None:
+            loaded = {name: tensor.float() for name, tensor in loaded.items()}
+            self.weights = {name: tensor.double() for name, tensor in loaded.items()}
+        self.model = comfy.sd.load_diffusion_model_state_dict(loaded, model_options={} if dtype is None else {"dtype": dtype})
         comfy.model_management.load_models_gpu([self.model])
 
     def inputs(self, batch=1, height=8, width=12, words=6, seed=0):

@@ -284,6 +284,30 @@ def test_half_precision_models_give_nearly_the_same(flux, adapters, family, dtyp
     assert torch.isfinite(got).all() and difference(got - half.run(half.model, inputs).float(), wanted - flux.run(flux.model, inputs)) < 0.25 * change
 
 
+@pytest.mark.parametrize("scaled", (True, False), ids=("scaled fp8 file", "weight_dtype fp8_e4m3fn"))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fp8_models_give_nearly_the_same(adapters, family, scaled, tmp_path):
+    """Their weights are fp8, what is computed with them is not: the change by the picture is that of the same model in fp16."""
+    adapter = adapters[family]
+    (tmp_path / "half").mkdir()
+    half = TinyFlux(tmp_path / "half", torch.float16)
+    eight = TinyFlux(tmp_path, None if scaled else torch.float8_e4m3fn, scaled_fp8=scaled)
+    stored = [value for name, value in eight.model.model.diffusion_model.state_dict().items() if name.endswith("img_attn.qkv.weight")]
+    assert [value.dtype for value in stored] == [torch.float8_e4m3fn] * flux_models.DEPTH
+    inputs = eight.inputs(batch=2)
+    changes = []
+    for flux in (eight, half):
+        recipe = Recipe(adapter, flux_models.HEADS, flux.model.model.get_dtype_inference(), torch.device("cpu"))
+        assert recipe.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        prompt = combined(recipe, [torch.randn((1, adapter.image_width), generator=torch.Generator().manual_seed(0))], [("seed", 0)], CONCAT, (1.0,))
+        plain, got = flux.run(flux.model, inputs), flux.run(injected(flux.model, adapter, prompt), inputs)
+        assert torch.isfinite(got).all() and torch.equal(flux.run(injected(flux.model, adapter, prompt, weight=0.0), inputs), plain)
+        changes.append((got - plain).float())
+    assert float(changes[1].abs().max()) > 0.01
+    # By their lengths: 0.12 in a scaled file and 0.18 without scales, as measured; the same picture changes another model by 1.2 times as much otherwise.
+    assert float((changes[0] - changes[1]).norm() / changes[1].norm()) < 0.25
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_largest_weight_stays_finite_and_a_larger_one_is_a_sentence(flux, adapters, family):
     from character_likeness.nodes.flux import injection
@@ -361,7 +385,49 @@ def compiled_counts(flux, model, inputs):
     return counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
 
 
-def test_other_models_are_refused_by_name(flux, adapters, tmp_path):
+# What the host reads from the keys and shapes of a file: its model_detection knows the model by it.
+UNET = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True, "legacy": False}
+UNET |= {"use_temporal_attention": False, "use_temporal_resblock": False}
+DIT = {"context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19, "depth_single_blocks": 38, "axes_dim": [16, 56, 56]}
+DIT |= {"theta": 10000, "patch_size": 2, "qkv_bias": True, "txt_ids_dims": [], "vec_in_dim": None}
+OTHERS = {
+    "SD15": UNET | {
+        "adm_in_channels": None, "num_res_blocks": [2] * 4, "channel_mult": [1, 2, 4, 4], "transformer_depth": [1] * 6 + [0] * 2, "num_heads": 8,
+        "transformer_depth_output": [1] * 9 + [0] * 3, "transformer_depth_middle": 1, "use_linear_in_transformer": False, "context_dim": 768,
+    },
+    "SDXL": UNET | {
+        "num_classes": "sequential", "adm_in_channels": 2816, "num_res_blocks": [2] * 3, "channel_mult": [1, 2, 4], "num_head_channels": 64, "context_dim": 2048,
+        "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_output": [0] * 3 + [2] * 3 + [10] * 3, "transformer_depth_middle": 10,
+        "use_linear_in_transformer": True,
+    },
+    "Flux2": DIT | {
+        "image_model": "flux2", "in_channels": 128, "out_channels": 128, "hidden_size": 6144, "num_heads": 48, "mlp_ratio": 3.0, "theta": 2000, "depth": 8,
+        "depth_single_blocks": 48, "axes_dim": [32] * 4, "patch_size": 1, "context_in_dim": 15360, "qkv_bias": False, "ops_bias": False, "txt_ids_dims": [3],
+        "global_modulation": True, "mlp_silu_act": True, "default_ref_method": "index", "ref_index_scale": 10.0, "guidance_embed": True,
+    },
+    "Chroma": DIT | {
+        "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 3072, "hidden_dim": 5120, "n_layers": 5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_models_of_other_kinds_are_refused_by_name(flux, adapters, kind):
+    """The host's own models at their real size, without weights."""
+    import comfy.model_detection
+    import comfy.model_patcher
+
+    from character_likeness.nodes.flux import injection
+
+    config = comfy.model_detection.model_config_from_unet_config({**OTHERS[kind], "dtype": torch.float16})
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}, device="meta"), torch.device("cpu"), torch.device("cpu"))
+    assert next(model.model.diffusion_model.parameters()).is_meta
+    for family in FAMILIES:
+        with pytest.raises(InputError, match=rf"^The model is {kind}; Flux IP-Adapters work with FLUX\.1 .* alone: load one of those\.$"):
+            injection.check_model(model, adapters[family])
+
+
+def test_flux_of_another_size_is_refused(flux, adapters, tmp_path):
     from character_likeness.nodes.flux import injection
 
     small = TinyFlux(tmp_path, depth=1)

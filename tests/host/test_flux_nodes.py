@@ -14,7 +14,9 @@ pytestmark = pytest.mark.host
 ENCODERS = {files.XLABS_V1: files.CLIP_VISION, files.XLABS_V2: files.CLIP_VISION, files.INSTANTX: files.SIGLIP_VISION}
 # The class of the vision encoders in the host.
 VISION_MODEL = "CLIPVisionModelProjection"
-APPLY = {"weight": 0.8, "start_percent": 0.0, "end_percent": 1.0}
+APPLY = {"start_percent": 0.0, "end_percent": 1.0}
+# What their authors start with: XLabs' example for v1, the default of XLabs' node, InstantX' model card.
+OWN_WEIGHTS = {files.XLABS_V1: 0.92, files.XLABS_V2: 0.93, files.INSTANTX: 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,12 @@ def pictures(flux):
     return [flux.upload(f"flux_{seed}.png", drawn_picture(seed, 160, 128)) for seed in (60, 61)]
 
 
-def adapted(adapter, images, name="ip", loader=None, wired=False, **inputs):
-    """A patch for official_flux: our two nodes. images: names for Load Image."""
+def adapted(adapter, images, name="ip", loader=None, wired=False, weight=0.8, choice=None, **inputs):
+    """A patch for official_flux: our two nodes.
+
+    images: names for Load Image; weight: a number or a link, or None for the adapter's own; choice: the inputs that say so, whatever weight is.
+    """
+    weights = choice or ({"weight": "own"} if weight is None else {"weight": "custom", "weight.value": weight})
 
     def patch(graph, model):
         load = {"ipadapter": adapter, "clip_vision": ENCODERS[adapter]} | (loader or {})
@@ -31,7 +37,7 @@ def adapted(adapter, images, name="ip", loader=None, wired=False, **inputs):
             load["clip_vision_model"] = graph.add(f"{name} vision", "CLIPVisionLoader", clip_name=load["clip_vision"]).out(0)
         loaded = graph.add(f"{name} load", "LikenessLoadFluxIPAdapter", **load).out(0)
         shown = {f"images.image{i}": graph.picture(f"{name} {file}", file) if isinstance(file, str) else file for i, file in enumerate(images)}
-        return graph.add(name, "LikenessApplyFluxIPAdapter", model=model, flux_ipadapter=loaded, **shown, **(APPLY | inputs)).out(0)
+        return graph.add(name, "LikenessApplyFluxIPAdapter", model=model, flux_ipadapter=loaded, **shown, **(APPLY | weights | inputs)).out(0)
 
     return patch
 
@@ -105,6 +111,16 @@ def test_schnell_kontext_and_fill_take_both_families(flux, pictures, unet):
     plain = made(flux, **options)
     pictured = [made(flux, patch=adapted(adapter, pictures[:1]), **options) for adapter in (files.XLABS_V2, files.INSTANTX)]
     assert len({*plain, *pictured[0], *pictured[1]}) == 3
+
+
+@pytest.mark.parametrize("unet, weight_dtype", ((files.KONTEXT, "default"), (files.DEV, "fp8_e4m3fn")), ids=("scaled fp8 file", "weight_dtype"))
+def test_models_in_fp8_take_both_families(flux, pictures, unet, weight_dtype):
+    options = {"unet": unet, "weight_dtype": weight_dtype}
+    plain = made(flux, **options)
+    pictured = [made(flux, patch=adapted(adapter, pictures[:1]), **options) for adapter in (files.XLABS_V2, files.INSTANTX)]
+    assert len({*plain, *pictured[0], *pictured[1]}) == 3
+    for adapter in (files.XLABS_V2, files.INSTANTX):
+        assert made(flux, patch=adapted(adapter, pictures[:1], weight=0.0), **options) == plain
 
 
 def test_cfg_with_each_negative_and_batches(flux, pictures):
@@ -181,7 +197,29 @@ def test_the_node_says_what_it_did(flux, pictures):
     forget(flux)
     run = run_of(flux, patch=adapted(files.XLABS_V2, pictures, weights="1.0, 0.5"))
     assert run.texts("ip load")[0].startswith("XLabs, 16 tokens")
-    assert run.texts("ip")[0].startswith("XLabs, 16 tokens; 2 pictures (concat); weight 0.8 from 0 to 1")
+    first, second = run.texts("ip")[0].splitlines()
+    assert first.startswith("XLabs, 16 tokens; 2 pictures (concat); weight 0.8 from 0 to 1")
+    assert second.startswith("weight 0.8, custom; the adapter's own is 0.93: the default of ip_scale in XLabs' node")
+
+
+@pytest.mark.parametrize("adapter", ENCODERS)
+def test_the_weight_is_the_adapters_own_until_another_is_typed_or_wired(flux, pictures, adapter):
+    own = OWN_WEIGHTS[adapter]
+    forget(flux)
+    graph = Graph()
+    digest(graph, official_flux(graph, patch=adapted(adapter, pictures[:1], weight=None)))
+    run = flux.run(graph)
+    assert run.error is None, run.error
+    assert f"weight {own:g} from 0 to 1" in run.texts("ip")[0].splitlines()[0]
+    assert run.texts("ip")[0].splitlines()[1].startswith(f"weight {own:g}, the adapter's own: ")
+    assert run.texts("ip load")[0].splitlines()[1] == run.texts("ip")[0].splitlines()[1]
+    typed = made(flux, patch=adapted(adapter, pictures[:1], weight=own))
+    assert run.texts("digest") == typed != made(flux, patch=adapted(adapter, pictures[:1], weight=own - 0.3))
+
+    def wired(graph, model):
+        return adapted(adapter, pictures[:1], weight=graph.add("number", "PrimitiveFloat", value=own).out(0))(graph, model)
+
+    assert made(flux, patch=wired) == typed
 
 
 def refused(flux, pictures, *words, adapter=files.XLABS_V2, options=None, **inputs):
@@ -195,7 +233,13 @@ def refused(flux, pictures, *words, adapter=files.XLABS_V2, options=None, **inpu
 
 def test_bad_input_is_one_sentence_with_the_value(flux, pictures):
     one = pictures[:1]
+    refused(flux, one, "weight must be `own`, or `custom` with a number in weight.value", choice={"weight": 0.8})
     refused(flux, one, "start_percent 0.8 is above end_percent 0.2", start_percent=0.8, end_percent=0.2)
+
+    def huge(graph, model):
+        return adapted(files.XLABS_V2, one, weight=graph.add("number", "PrimitiveFloat", value=1e9).out(0))(graph, model)
+
+    assert "weight is 1e+09; it must be -10 to 10" in run_of(flux, patch=huge).error
     refused(flux, pictures, "weights has 3 numbers for 2 pictures", weights="1, 1, 1")
     refused(flux, pictures, "'strong' in weights is no number", weights="1, strong")
     refused(flux, one, "no negative_image is wired", negative="picture")
@@ -224,12 +268,15 @@ def test_models_that_are_not_flux_1_are_refused_by_name(qwen, flux, pictures):
     refused(flux, pictures[:1], "The model is QwenImage", options={"unet": qwen_models.IMAGE_2512})
 
 
-def test_files_of_one_name_in_two_folders_can_both_be_chosen(flux):
+def test_files_of_one_name_in_two_folders_can_both_be_chosen_and_other_files_are_not_listed(flux):
     models = flux.base / "models"
     twin = models / "ipadapter" / files.XLABS_V2
     twin.parent.mkdir(exist_ok=True)
     twin.write_bytes((models / "xlabs" / "ipadapters" / files.XLABS_V2).read_bytes())
+    (twin.parent / "read me.txt").write_text("no adapter")
     choices = flux.get("/object_info/LikenessLoadFluxIPAdapter")["LikenessLoadFluxIPAdapter"]["input"]["required"]["ipadapter"]
     options = choices[1]["options"] if isinstance(choices[0], str) else choices[0]
     assert {files.XLABS_V2, f"ipadapter/{files.XLABS_V2}", files.INSTANTX, files.XLABS_V1} <= set(options)
+    assert "read me.txt" not in options
     twin.unlink()
+    (twin.parent / "read me.txt").unlink()
