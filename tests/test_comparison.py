@@ -177,13 +177,13 @@ def test_a_method_without_any_face_is_marked_and_the_others_are_compared():
     result = compared(HIGH, [None] * 8, LOW)
     row = comparison.rows(result)[1]
     assert row["identity mean"] is None and row["min"] is None and row["no face"] == 1 and row["match rate"] == 0
-    assert "B: none of its 8 pictures shows a face." in result.notes
+    assert "B: none of its 8 pictures shows a face that can be judged." in result.notes
     said = " ".join(findings(result))
     assert "By identity mean: A" in said and "The identity mean of B has no interval" in said
 
 
 def test_pictures_without_a_face_that_the_mean_leaves_out_are_told():
-    assert "A: 3 of 11 pictures show no face; its identity mean is of the others." in compared(HIGH + [None] * 3, LOW).notes
+    assert "A: 3 of 11 pictures show no face that can be judged; its identity mean is of the others." in compared(HIGH + [None] * 3, LOW).notes
 
 
 def test_different_counts_are_told_and_so_is_an_arcface_recognizer():

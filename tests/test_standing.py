@@ -48,9 +48,10 @@ def test_a_prompt_that_needs_no_face_is_left_out_and_a_face_there_is_judged_all_
     assert standing(seen(0.6, None, 0.2), HER).n == 3
 
 
-def test_a_face_that_cannot_be_judged_does_not_pass_and_its_score_counts_in_the_mean():
+def test_a_face_that_cannot_be_judged_does_not_pass_and_its_score_is_in_no_figure():
     own = standing([*seen(0.9, yaw=80), *seen(0.5)], HER)
-    assert (own.rate, own.no_face) == (MatchRate(1, 2), 0.0) and own.mean == pytest.approx(0.7)
+    assert (own.rate, own.no_face, own.uncertain) == (MatchRate(1, 2), 0.0, 0.5)
+    assert own.mean == own.least == pytest.approx(0.5) and own.scored == 1 and own.yaw == pytest.approx(0.0)
 
 
 def test_of_several_faces_the_one_most_like_the_character_counts():

@@ -365,10 +365,11 @@ values = st.floats(0, 1, allow_nan=False).map(lambda value: round(value, 2))
 )
 def test_what_is_suggested_is_rated_with_the_best_near_the_highest_mean_and_nearest_to_no_lora(cells):
     cells = [cell(*one) for one in cells]
-    chosen = judged(*cells).suggestion.cell
+    result = judged(*cells)
+    chosen, bare = result.suggestion.cell, result.rows[0][0].standing.mean
     known = [one for one in cells if one.standing.mean is not None]
-    if not known:
-        assert chosen is None
+    if chosen is None:
+        assert not known or min(one.standing.mean for one in known) < bare
         return
     highest = max(one.standing.rate.rate for one in known)
     rated = [one for one in known if one.standing.rate.interval[1] >= highest - 1e-9]
@@ -433,7 +434,10 @@ def test_without_a_face_anywhere_nothing_is_suggested_and_the_reason_is_said():
 def test_no_lora_better_than_none_is_said_in_the_reason():
     told = " Without a LoRA the mean is 0.600: that it is any better is not shown."
     assert judged(cell([0.62, 0.66]), base=(0.5, 0.7)).suggestion.reason.endswith(f", the highest mean.{told}")
-    assert judged(cell([0.5]), base=(0.6,)).suggestion.reason.endswith(told)
+    assert judged(cell([0.5]), base=(0.5,)).suggestion.reason.endswith("0.500: that it is any better is not shown.")
+    assert judged(cell([0.5]), base=(0.6,)).suggestion.reason.endswith(". Without a LoRA the mean is 0.600, which is higher.")
+    nothing = judged(cell([0.2]), base=(0.6,)).suggestion
+    assert nothing.cell is None and nothing.reason.startswith("Without a LoRA the mean is 0.600, which is higher than that of any LoRA (")
     assert "Without" not in judged(cell([0.72, 0.76]), base=(0.5, 0.7)).suggestion.reason
     assert "Without" not in judged(cell([0.5]), base=(None,)).suggestion.reason
 

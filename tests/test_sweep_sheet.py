@@ -204,7 +204,7 @@ def test_the_plot_has_a_line_for_each_strength_and_one_without_a_lora(monkeypatc
     assert plot(result, mira()).ndim == 3
     ((title, ticks, lines, label, thresholds),) = calls
     assert (
-        (title, label) == ("Identity mean with Mira over checkpoints", "likeness score")
+        (title, label) == ("Identity mean with Mira over checkpoints", "mean likeness score; bars: standard error")
         and list(ticks) == ["500", "mira"]
         and [line.name for line in lines] == ["no LoRA", "strength 0.6", "strength 0.8"]
     )

@@ -42,14 +42,15 @@ COLUMNS = (
     "min",
     "std",
     "no face",
+    "uncertain",
     "mean abs yaw",
     "yaw std",
     "s per picture",
 )
 WHAT = (
     "Match rate: pictures that pass at standard, with Wilson's 95% interval; a picture without a face, or with one that cannot be judged, does not pass. "
-    "Identity mean, min and std: of the likeness scores of pictures with a face, the mean with the 95% interval by Student's t. No face: share of the "
-    "pictures. Yaw in degrees, to either side. Seconds: as they were typed in. A score is no measure of anything but the face: prompt, light and faults are yours to judge."
+    "Identity mean, min and std: of the likeness scores of pictures with a face that can be judged, the mean with the 95% interval by Student's t. No face, uncertain: share of the "
+    "pictures without a face, and with one too small, blurred or turned away to judge. Yaw in degrees, to either side. Seconds: as they were typed in. A score is no measure of anything but the face: prompt, light and faults are yours to judge."
 )
 ARCFACE = (
     "{name} is an ArcFace recognizer: a method that was steered by ArcFace (face swap, FaceID adapters) may score higher with it than with "
@@ -159,10 +160,12 @@ def compare(
 def _notes(methods: Sequence[Method], identity: Identity) -> list[str]:
     notes = [f"{method.label}: no picture arrived." for method in methods if not method.judgements]
     notes += [
-        f"{method.label}: none of its {method.standing.n} pictures shows a face." for method in methods if method.judgements and not method.standing.scored
+        f"{method.label}: none of its {method.standing.n} pictures shows a face that can be judged."
+        for method in methods
+        if method.judgements and not method.standing.scored
     ]
     notes += [
-        f"{method.label}: {method.standing.n - method.standing.scored} of {method.standing.n} pictures show no face; its identity mean is of the others."
+        f"{method.label}: {method.standing.n - method.standing.scored} of {method.standing.n} pictures show no face that can be judged; its identity mean is of the others."
         for method in methods
         if 0 < method.standing.scored < method.standing.n
     ]
@@ -258,6 +261,7 @@ def _row(method: Method, names: Sequence[str]) -> dict[str, Any]:
         own.least,
         own.deviation,
         own.no_face if own.n else None,
+        own.uncertain if own.n else None,
         own.yaw,
         own.yaw_deviation,
         method.seconds,

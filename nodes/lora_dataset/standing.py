@@ -17,9 +17,9 @@ from ..identity.scoring import Measured
 class Standing:
     """Of `n` pictures, without those whose prompt needs no face.
 
-    rate: of those that pass at standard. mean, least, deviation: of the likeness scores of pictures with a face (deviation: that of the sample, 0 for
-    one picture), None without any. no_face: share 0..1 of pictures without a face. yaw: mean of |yaw| of the judged faces in degrees; yaw_deviation:
-    that of the yaw itself.
+    rate: of those that pass at standard. mean, least, deviation: of the likeness scores of pictures whose face can be judged (deviation: that of the
+    sample, 0 for one picture), None without any. no_face, uncertain: share 0..1 of pictures without a face, and with one that is too small, blurred or turned
+    away to judge. yaw: mean of |yaw| of the judged faces in degrees; yaw_deviation: that of the yaw itself.
     """
 
     n: int
@@ -31,6 +31,7 @@ class Standing:
     no_face: float = 0.0
     yaw: float | None = None
     yaw_deviation: float | None = None
+    uncertain: float = 0.0
 
     @property
     def standard_error(self) -> float | None:
@@ -39,7 +40,7 @@ class Standing:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, rounded to four digits."""
-        numbers = ("mean", "least", "deviation", "no_face", "yaw", "yaw_deviation")
+        numbers = ("mean", "least", "deviation", "no_face", "uncertain", "yaw", "yaw_deviation")
         own = {name: None if (value := getattr(self, name)) is None else round(value, 4) for name in numbers}
         return {"n": self.n, "match_rate": scoring.rate_report(self.rate), "scored": self.scored, **own}
 
@@ -49,8 +50,10 @@ def standing(measured: Sequence[Measured], identity: Identity, captions: Sequenc
     rules = scoring.Rules(scoring.threshold_of(identity, "standard", 0.0), "standard")
     judged = [one for one in scoring.judge(measured, [identity], rules, captions) if one.verdict != scoring.NOT_JUDGED]
     rate = scoring.MatchRate(sum(one.verdict == scoring.PASS for one in judged), len(judged))
-    scores = np.array([one.score for one in judged if one.score is not None])
-    yaws = np.array([one.measured.faces[one.chosen[0]].yaw for one in judged if one.score is not None and one.chosen and one.chosen[0] is not None])
+    # A score that no verdict relies on says nothing of the group either.
+    sure = [one for one in judged if one.score is not None and one.verdict != scoring.UNCERTAIN_VERDICT]
+    scores = np.array([one.score for one in sure])
+    yaws = np.array([one.measured.faces[one.chosen[0]].yaw for one in sure if one.chosen and one.chosen[0] is not None])
     faceless = sum(one.verdict == scoring.NO_FACE_VERDICT for one in judged)
     return Standing(
         len(judged),
@@ -62,6 +65,7 @@ def standing(measured: Sequence[Measured], identity: Identity, captions: Sequenc
         faceless / len(judged) if judged else 0.0,
         float(np.abs(yaws).mean()) if len(yaws) else None,
         _deviation(yaws),
+        sum(one.verdict == scoring.UNCERTAIN_VERDICT for one in judged) / len(judged) if judged else 0.0,
     )
 
 

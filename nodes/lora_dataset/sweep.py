@@ -223,6 +223,11 @@ class Result:
         return [cell for row in self.rows for cell in row[1:]]
 
     @property
+    def remarks(self) -> list[str]:
+        """The notes, and what was not made, with its reason: a cell that lacks pictures is not measured by the same ones as the others."""
+        return [*self.notes, *(f"{cell.label}: {error}." for cell in (self.base, *self.cells) for error in cell.errors)]
+
+    @property
     def pareto(self) -> list[Cell]:
         """Cells that no other beats in everything: identity mean up, distance from the pictures without a LoRA down, spread between seeds up."""
         known = [cell for cell in self.cells if cell.standing.mean is not None and cell.distance is not None]
@@ -259,7 +264,7 @@ def _suggest(result: Result) -> Suggestion:
         return Suggestion(None, "No picture with a LoRA shows a face that can be judged, so nothing is suggested.")
     highest = max(cell.standing.rate.rate or 0.0 for cell in known)
     rated = [cell for cell in known if cell.standing.rate.interval and cell.standing.rate.interval[1] >= highest - 1e-9]
-    best = max(rated, key=lambda cell: (cell.standing.mean, -cell.strength))
+    best = max(rated, key=lambda cell: (cell.standing.mean, -abs(cell.strength)))
     error = best.standing.standard_error or 0.0
     near = [cell for cell in rated if cell.standing.mean >= best.standing.mean - error - 1e-9]
     chosen = min(near, key=lambda cell: (round(cell.distance, 6) if cell.distance is not None else 9.0, abs(cell.strength)))
@@ -273,7 +278,12 @@ def _suggest(result: Result) -> Suggestion:
     else:
         reason += f"; the highest mean is {best.standing.mean:.3f} ({best.label}), and within its standard error of {error:.3f} this one is nearest to the pictures without a LoRA"
     bare = next(row[0] for row in result.rows if any(cell is chosen for cell in row)).standing
-    if bare.mean is not None and chosen.standing.mean - bare.mean <= (bare.standard_error or 0.0):
+    if bare.mean is not None and chosen.standing.mean < bare.mean - (bare.standard_error or 0.0):
+        worse = f"Without a LoRA the mean is {bare.mean:.3f}, which is higher"
+        if not chosen.standing.rate.passed:
+            return Suggestion(None, f"{worse} than that of any LoRA ({reason}), and none of its pictures passes, so nothing is suggested.")
+        reason += f". {worse}"
+    elif bare.mean is not None and chosen.standing.mean - bare.mean <= (bare.standard_error or 0.0):
         reason += f". Without a LoRA the mean is {bare.mean:.3f}: that it is any better is not shown"
     return Suggestion(chosen, f"{reason}.")
 

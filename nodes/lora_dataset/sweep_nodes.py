@@ -1,6 +1,7 @@
 """The ComfyUI node LoRA Sweep: its schema, what it shows while it runs, and what it saves."""
 
 import json
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -32,10 +33,14 @@ from .webhook import told as hooked
 BY_LINES = "by the lines below"
 LATENT_BYTES = 2**30
 MOST_PICTURES = 100_000
+# File systems take 255 bytes: numbers and endings come behind it.
+LONGEST_NAME = 180
 # Kept from run to run, so that only what is missing is made: the latents of a thousand pictures of one megapixel, and what was measured.
 MEMORY = sweep.Memory(TensorMemory(LATENT_BYTES))
 # Seconds of a picture as the last sweep with a model, settings and size had it.
 _PACE: dict[tuple, float] = {}
+# Sweeps that ended without all their pictures: the next run tries them again, though no input has changed.
+_lacking = 0
 
 
 def _loras() -> list[str]:
@@ -207,9 +212,9 @@ class LikenessLoraSweep(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, checkpoints=None, **inputs):
         (folder,), (lines,) = folder or [BY_LINES], checkpoints or [""]
-        if folder is None or lines is None:
-            return None
-        return [file_state(folder_paths.get_full_path("loras", name)) for name in names_in(_lines(folder, lines), _loras())]
+        # What is wired is not known here: then every file counts.
+        names = _loras() if folder is None or lines is None else names_in(_lines(folder, lines), _loras())
+        return [_lacking, *(file_state(folder_paths.get_full_path("loras", name)) for name in names)]
 
     @classmethod
     def execute(
@@ -245,6 +250,7 @@ class LikenessLoraSweep(io.ComfyNode):
         webhook=("",),
         pins=("",),
     ) -> io.NodeOutput:
+        global _lacking
         pinned = panel.read_pins(one(pins, "pins"))
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         who: Identity = one(identity, "identity")
@@ -254,13 +260,14 @@ class LikenessLoraSweep(io.ComfyNode):
         if any(side % 16 or not 64 <= side <= 8192 for side in size):
             raise InputError(f"The pictures would be {size[0]}x{size[1]}; both sides must be multiples of 16 from 64 to 8192.")
         name = one(save_as, "save_as").strip()
-        target = Path(folder_paths.get_output_directory(), checked_name(name)) if name else None
+        target = _target(name) if name else None
         plan = sweep.Plan(
             parse_checkpoints(_lines(one(folder, "folder"), one(checkpoints, "checkpoints")), _loras(), _path_of, one_line(one(trigger, "trigger"))),
             parse_strengths(one(strengths, "strengths")),
             sweep.prompts_of(one(prompts, "prompts")) or sweep.PRESET_PROMPTS,
             sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
         )
+        wanted = _wanted(one_line(one(pick, "pick")), plan)
         settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
         seen = None if references is None else one(references, "references")
         studio = Studio(one(model, "model"), one(clip, "clip"), one(vae, "vae"), settings, size, one(negative, "negative"), seen)
@@ -278,20 +285,21 @@ class LikenessLoraSweep(io.ComfyNode):
         if showing.seconds:
             _PACE[studio.pace] = sum(showing.seconds) / len(showing.seconds)
         made = [shown for cell in (result.base, *result.cells) for shown in cell.pictures if shown.judgement is not None]
+        _lacking += any(cell.errors for cell in (result.base, *result.cells))
         result = sweep.with_notes(result, [*notes, *panel.pin_notes(pinned, made)])
-        chosen = _picked(result, one_line(one(pick, "pick")))
+        chosen = _picked(result, wanted)
         grid, plot = sweep_sheet.grid(result, f"LoRA sweep, {who.name}"), sweep_sheet.plot(result, who)
         if target is not None:
             _save(target, result, who, grid, plot)
-        picked = [] if chosen is result.suggestion.cell else [f"Picked: {chosen.label}."]
-        for note in result.notes:
+        picked = [] if chosen is result.suggestion.cell else [f"Picked: {chosen.label}." if chosen else f"Picked, and left out: {wanted[0]}."]
+        for note in result.remarks:
             host.log.warning("LoRA Sweep: %s", note)
-        node.tell("\n".join([*picked, f"Suggested: {result.suggestion.reason}", *result.notes]))
+        node.tell("\n".join([*picked, f"Suggested: {result.suggestion.reason}", *result.remarks]))
         return io.NodeOutput(
             host.to_image(grid),
             host.to_image(plot),
             *_best(chosen),
-            sweep_sheet.table(result),
+            f"{result.suggestion.reason}\n\n{sweep_sheet.table(result)}",
             json.dumps(sweep_sheet.as_dict(result, who), ensure_ascii=False, indent=1),
             host.or_block([]) if chosen is None else chosen.checkpoint.trigger,
             ui=host.previews([small_copy(grid, 2048), plot], 2048) | {"likeness": (_panel(result, made, who, rules),)},
@@ -327,13 +335,23 @@ def _held_out_notes(identity: Identity, folder: str) -> list[str]:
     return [] if said is None else [said]
 
 
-def _picked(result: sweep.Result, words: str) -> sweep.Cell | None:
+def _wanted(words: str, plan: sweep.Plan) -> tuple[str, float] | None:
+    """(label, strength) of the cell that `pick` names; None where it names none. Raises InputError for one that the sweep does not have."""
     if not words:
+        return None
+    name, _, number = re.sub(r"\s+at\s+", " ", words, flags=re.IGNORECASE).rpartition(" ")
+    for checkpoint, strength in plan.cells():
+        with suppress(ValueError):
+            if name.strip().lower() == checkpoint.label.lower() and float(number) == strength:
+                return checkpoint.label, strength
+    some = next((f"; write for example: {checkpoint.label} at {strength:g}" for checkpoint, strength in plan.cells()), "")
+    raise InputError(f"pick is '{words}', and no cell of the sweep is that{some}.")
+
+
+def _picked(result: sweep.Result, wanted: tuple[str, float] | None) -> sweep.Cell | None:
+    if wanted is None:
         return result.suggestion.cell
-    found = [cell for cell in result.cells if words.lower() in (cell.label.lower(), f"{cell.checkpoint.label.lower()} {cell.strength:g}")]
-    if not found:
-        raise InputError(f"pick is '{words}', and no cell of the sweep is that; write for example: {result.cells[0].label}.")
-    return found[0]
+    return next((cell for cell in result.cells if (cell.checkpoint.label, cell.strength) == wanted), None)
 
 
 def _best(cell: sweep.Cell | None) -> tuple:
@@ -342,6 +360,20 @@ def _best(cell: sweep.Cell | None) -> tuple:
         return host.or_block([]), host.or_block([])
     part = next(part for part in cell.checkpoint.parts if part.strength is None)
     return part.name, cell.strength
+
+
+def _target(name: str) -> Path:
+    """Where a sweep is saved; what cannot be written is known before anything is sampled."""
+    target = Path(folder_paths.get_output_directory(), checked_name(name))
+    try:
+        if len(target.name.encode()) > LONGEST_NAME:
+            raise InputError(f"save_as is {len(target.name)} letters long; take fewer than {LONGEST_NAME}.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise InputError(f"{target.parent} cannot be written; choose another save_as.")
+    except OSError as error:
+        raise InputError(f"{target.parent} cannot be written ({error.strerror}); choose another save_as.") from None
+    return target
 
 
 def _save(target: Path, result: sweep.Result, identity: Identity, grid, plot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,7 @@ COLUMNS = (
     "min",
     "std",
     "no face",
+    "uncertain",
     "mean abs yaw",
     "yaw std",
     "seed spread",
@@ -40,8 +42,8 @@ COLUMNS = (
     *BY_EYE,
 )
 WHAT = (
-    "Match rate: pictures that pass at standard, with Wilson's 95% interval; a picture without a face does not pass. Identity mean, min and std: of the "
-    "likeness scores of pictures with a face. Yaw in degrees, to either side. Seed spread: mean difference between pictures of one prompt with different seeds; near 0 "
+    "Match rate: pictures that pass at standard, with Wilson's 95% interval; a picture without a face, or with one too small, blurred or turned away to judge (uncertain), does not pass. Identity mean, min and std: of the "
+    "likeness scores of the others. Yaw in degrees, to either side. Seed spread: mean difference between pictures of one prompt with different seeds; near 0 "
     "the LoRA makes one picture whatever the seed. From no LoRA: mean difference from the picture of the same prompt and seed without a LoRA; the higher, "
     "the more it changes beside the face. Both are root mean square differences of pictures reduced to 64x64, 0 to 1: they know no faces. Pareto: no "
     "other cell is better in identity mean, seed spread and nearness to no LoRA at once. Lighting, background and artifacts are yours to fill in."
@@ -71,6 +73,7 @@ def _row(cell: Cell, pareto: bool, suggested: bool) -> dict[str, Any]:
         own.least,
         own.deviation,
         own.no_face,
+        own.uncertain,
         own.yaw,
         own.yaw_deviation,
         cell.spread,
@@ -107,8 +110,8 @@ def markdown(result: Result, identity: Identity, name: str = "") -> str:
         "## Prompts\n\n" + "\n".join(f"{number}. {markdown_cell(prompt)}" for number, prompt in enumerate(plan.prompts, 1)),
         f"Seeds: {', '.join(map(str, plan.seeds))}.",
     ]
-    if said := [*result.notes, *(f"{cell.label}: {error}." for cell in (result.base, *result.cells) for error in cell.errors)]:
-        parts.append("## Worth knowing\n\n" + "\n".join(f"- {markdown_cell(sentence)}" for sentence in said))
+    if result.remarks:
+        parts.append("## Worth knowing\n\n" + "\n".join(f"- {markdown_cell(sentence)}" for sentence in result.remarks))
     parts.append(f"How to read it, what faults look like and what to change in the training: [training guide]({GUIDE}#choosing-a-checkpoint).")
     return "\n\n".join(parts) + "\n"
 
@@ -128,7 +131,7 @@ def as_dict(result: Result, identity: Identity) -> dict[str, Any]:
         "cells": rows(result),
         "pictures": [_picture(one, identity) for cell in (result.base, *result.cells) for one in cell.pictures],
         "failed": {**{one.label: one.error for one in result.plan.checkpoints if one.error}, **result.failed},
-        "notes": list(result.notes),
+        "notes": result.remarks,
     }
 
 
@@ -182,7 +185,12 @@ def plot(result: Result, identity: Identity) -> np.ndarray:
     for place, strength in enumerate(result.plan.strengths, 1):
         cells = [row[place].standing for row in result.rows]
         lines.append(figures.Line(f"strength {strength:g}", tuple(cell.mean for cell in cells), tuple(cell.standard_error for cell in cells)))
-    ticks = [row[1].checkpoint.label if row[1].checkpoint.step is None else str(row[1].checkpoint.step) for row in result.rows]
-    if len(set(ticks)) < len(ticks):
-        ticks = [row[1].checkpoint.label for row in result.rows]
-    return figures.line_plot(f"Identity mean with {identity.name} over checkpoints", ticks, lines, "likeness score", (("standard", thresholds.standard),))
+    shown = [row[1].checkpoint for row in result.rows]
+    ticks = [one.label if one.step is None else str(one.step) for one in shown]
+    # Steps say enough only of one training: 500 and 1000 of two LoRAs would look like one that went on.
+    trainings = {re.sub(rf"0*{one.step}(?!\d)", "", one.label) for one in shown if one.step is not None}
+    if len(trainings) > 1 or len(set(ticks)) < len(ticks):
+        ticks = [one.label for one in shown]
+    return figures.line_plot(
+        f"Identity mean with {identity.name} over checkpoints", ticks, lines, "mean likeness score; bars: standard error", (("standard", thresholds.standard),)
+    )

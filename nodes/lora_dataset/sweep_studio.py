@@ -50,7 +50,8 @@ class Studio:
             model.patches_uuid,
             token(clip.patcher),
             clip.patcher.patches_uuid,
-            token(vae.first_stage_model),
+            # Not its weights alone: another pack may wrap them.
+            token(vae),
             settings,
             size,
             negative if sampling.uses_negative(model, settings.cfg) else None,

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.host, pytest.mark.dlib]
 convert_ui_to_api = pytest.importorskip("comfy_cli.workflow_to_api", reason="not installed: comfy-cli").convert_ui_to_api
 
 FOLDER = ROOT / "example_workflows"
-BYPASSED, ALWAYS = 4, 0
+BYPASSED, MUTED, ALWAYS = 4, 2, 0
 FOUR_STEPS = {"preset": "fast"}
 TWO_STEPS = {name: value for name, value in SCENE.items() if name.startswith("preset")} | {"preset.steps": 2, "preset.cfg": 1.0}
 QUICK = {"EmptySD3LatentImage": {"width": 128, "height": 128}, "KSampler": {"steps": 2}}
@@ -31,13 +31,15 @@ ANY_PICTURE = {"strictness": "custom", "threshold": -1.0, "no_face": "pass"}
 
 @pytest.fixture(scope="module")
 def sent(qwen):
-    """What the editor would send for a workflow. lora: the file to choose in what is bypassed, which is then switched on."""
+    """What the editor would send for a workflow. lora: the file to choose in what is bypassed, which is then switched on; unmuted: with what is muted."""
     qwen.upload("example.png", np.ascontiguousarray(portrait(MIRA)))
     object_info = qwen.get("/object_info")
 
-    def sent(name, lora=None):
+    def sent(name, lora=None, unmuted=False):
         workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         for node in workflow["nodes"]:
+            if unmuted and node["mode"] == MUTED:
+                node["mode"] = ALWAYS
             if lora and node["mode"] == BYPASSED:
                 node["mode"], node["widgets_values"][0], node["widgets_values_named"]["lora"] = ALWAYS, lora, lora
         return convert_ui_to_api(workflow, object_info)
@@ -49,8 +51,8 @@ def sent(qwen):
 def run(qwen, sent):
     """Runs a workflow by its name. changes: input values by node type."""
 
-    def run(name, lora=None, **changes):
-        prompt = sent(name, lora)
+    def run(name, lora=None, unmuted=False, **changes):
+        prompt = sent(name, lora, unmuted)
         for node in prompt.values():
             node["inputs"] |= little(node) | changes.get(node["class_type"], {})
         ran = qwen.run(prompt)
@@ -190,7 +192,7 @@ def test_flux_looks_at_the_reference_and_the_new_face_is_measured(flux, run):
     assert made.shape == (128, 128, 3) and ran.count("Score and thresholds") == 1
     (said,) = (ran.run.texts(name)[0] for name, node in ran.prompt.items() if node["class_type"] == "LikenessApplyFluxIPAdapter")
     assert said.startswith("XLabs, 16 tokens; 1 picture; weight 0.8 from 0 to 1")
-    (alone,) = run("Flux IP-Adapter face", LikenessApplyFluxIPAdapter={"weight": 0.0}).pictures("Saved")
+    (alone,) = run("Flux IP-Adapter face", LikenessApplyFluxIPAdapter={"weight": "custom", "weight.value": 0.0}).pictures("Saved")
     assert (made != alone).any()
 
 
@@ -317,6 +319,54 @@ def test_the_plan_of_the_character_lora_dataset_is_what_its_audit_asks_for(shots
     assert audit["inputs"]["plan"] == DATASET_PLAN
 
 
+# --- the sweep, the comparison, and all of it in one ---
+
+SWEEP = {"checkpoints": "flow/", "trigger": TRIGGER, "strengths": "0.4, 0.8", "prompts": "{trigger}, portrait", "width": 256, "height": 256, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(qwen):
+    for step, shift in ((500, 0.0), (1000, 2.0)):
+        files.write_shifting_lora(qwen.base / "models" / "loras" / "flow" / f"{TRIGGER}_{step:09}.safetensors", shift)
+
+
+def test_the_sweep_shows_every_checkpoint_and_where_nothing_is_suggested_nothing_is_made_with_it(run, checkpoints):
+    ran = run("LoRA sweep", LikenessLoraSweep=SWEEP)
+    assert (ran.count("Grid: saved"), ran.count("Identity over the checkpoints"), ran.count("Saved")) == (1, 1, 0)
+    rows = [line for line in ran.run.texts(ran.id_of("Table"))[0].splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 1 + 4
+
+
+def test_the_sweep_without_a_folder_says_what_to_write(qwen, sent):
+    assert qwen.run(sent("LoRA sweep")).error.startswith("No LoRA is named: write the folder of your checkpoints below models/loras")
+
+
+@pytest.mark.parametrize("lora", [None, files.CHARACTER_LORA])
+def test_methods_are_compared_without_the_one_that_is_not_installed(qwen, flux, sent, lora):
+    prompt = sent("Compare methods", lora)
+    for node in prompt.values():
+        node["inputs"] |= little(node)
+    (swap,) = (name for name, node in prompt.items() if node["class_type"] == "LikenessFaceSwap")
+    del prompt[swap]
+    (compare,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "LikenessCompareMethods")
+    images = [compare.pop(f"images.image{i}") for i in range(4)]
+    compare |= {f"images.image{i}": link for i, link in enumerate(images[:1] + images[2:])} | {"labels": "edit\nflux\nLoRA"}
+    ran = Ran(qwen.run(prompt), prompt)
+    assert ran.run.error is None and ran.count("Side by side: saved") == ran.count("Scores") == 1, ran.run.error
+    rows = [line.split("|")[1].strip() for line in ran.run.texts(ran.id_of("Table"))[0].splitlines()]
+    assert rows[2:] == ["edit", "flux", "LoRA"]
+
+
+def test_the_flywheel_casts_shoots_and_writes_and_sweeps_when_it_is_unmuted(run, qwen, checkpoints):
+    changes = {"LikenessShotList": {"limit": 2}, "LikenessIdentityGate": ANY_PICTURE, "LikenessDatasetExport": {"name": "flywheel"}}
+    ran = run("Character flywheel", **changes)
+    assert ran.count("Candidates: saved") == 2
+    assert len(captions_of(dataset_folder(qwen, "flywheel") / "40_character")) == 2
+    assert not any(node["class_type"] == "LikenessLoraSweep" for node in ran.prompt.values())
+    again = run("Character flywheel", unmuted=True, **changes, LikenessLoraSweep=SWEEP)
+    assert again.count("Grid: saved") == 1
+
+
 # --- the face swap: what is made is replaced by a painted face, because the host with ReActor has no Qwen files ---
 
 SWAPPED = ["Qwen 2512 + ReActor", "Qwen 2512 + ReActor (fast 4 steps)"]
@@ -353,3 +403,23 @@ def test_with_reactor_the_face_is_swapped_and_passes_the_gate(reactor, judge, se
     assert (ran.count("Passed: saved"), ran.count("Rejected"), ran.count("Uncertain")) == (1, 0, 0)
     assert judge.people(ran.pictures("Before the swap")[0]) == [OTHER]
     assert judge.people(ran.pictures("Passed: saved")[0]) == [HER]
+
+
+@pytest.mark.insightface
+@pytest.mark.skipif(absent() is not None, reason=str(absent()))
+def test_with_reactor_the_swap_is_compared_with_the_others(reactor, sent):
+    reactor.upload("example.png", painted((HER, 100, 100, 400)))
+    made = reactor.upload("made.png", painted((OTHER, 190, 190, 260)))
+    prompt = sent("Compare methods")
+    inputs = {"recognizer": "buffalo_l", "device": "auto"}
+    prompt["recognizer"] = {"class_type": "LikenessLoadRecognizer", "inputs": inputs, "_meta": {"title": ""}}
+    changes = {"LikenessBuildIdentity": {"recognizer": ["recognizer", 0]}, "LikenessFaceSwap": {"swap_model": SWAPPER}}
+    for node in prompt.values():
+        node["inputs"] |= changes.get(node["class_type"], {})
+        if node["class_type"] in ("LikenessQwenScene", "VAEDecode"):
+            node |= {"class_type": "LoadImage", "inputs": {"image": made}}
+    ran = Ran(reactor.run(prompt), prompt)
+    assert ran.run.error is None and ran.run.status == "success", ran.run.error
+    rows = [[cell.strip() for cell in line.split("|")] for line in ran.run.texts(ran.id_of("Table"))[0].splitlines()]
+    rate = rows[0].index("match rate")
+    assert [(row[1], row[rate]) for row in rows[2:]] == [("Qwen edit", "0"), ("Qwen + ReActor", "1"), ("Flux IP-Adapter", "0"), ("character LoRA", "0")]
