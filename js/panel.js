@@ -2,7 +2,8 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { judge, nextPin, readPins, writePins } from "./panel_judging.js";
-import { PanelView } from "./panel_view.js";
+import { PanelView, verdictWord } from "./panel_view.js";
+import { loadWords, say } from "./words.js";
 
 const NODES = new Set(["LikenessIdentityGate", "LikenessCastGate", "LikenessIdentityScore", "LikenessLoraSweep"]);
 const WIDGET = "likeness_panel";
@@ -11,6 +12,7 @@ const MIN_HEIGHT = 360;
 
 const panels = new WeakMap();
 let made = 0;
+let words = Promise.resolve();
 
 class Panel {
   constructor(node) {
@@ -111,7 +113,11 @@ class Panel {
     const canPin = Boolean(this.own("pins"));
     const moved = threshold !== this.run.applied;
     const repinned = canPin && this.run.pictures.some(({ key, pinned }) => (pinned ?? undefined) !== pins.get(key));
-    const looking = this.canSet ? "" : this.widget("threshold") ? "The threshold is wired: the line only shows what another would do." : "This node sorts nothing: the line only shows what a gate would do.";
+    const looking = this.canSet
+      ? ""
+      : this.widget("threshold")
+        ? say("threshold_wired", "The threshold is wired: the line only shows what another would do.")
+        : say("sorts_nothing", "This node sorts nothing: the line only shows what a gate would do.");
     this.view.show(judge(this.run, threshold, pins), { threshold, label, pins: pins.size, looking, canPin, changed: repinned || (moved && this.canSet) });
   }
 
@@ -132,7 +138,7 @@ class Panel {
     const pin = next(pins.get(key));
     if (pin) pins.set(key, pin);
     else pins.delete(key);
-    this.view.say(pin ? `Picture ${name} pinned as ${pin}` : `Picture ${name} not pinned`);
+    this.view.announce(pin ? say("now_pinned", "Picture {name} pinned as {verdict}", { name, verdict: verdictWord(pin) }) : say("not_pinned", "Picture {name} not pinned", { name }));
     this.setPins(pins);
   }
 
@@ -156,9 +162,14 @@ function show(node, output) {
     node.hideOutputImages = true;
     node.images = output.images;
   }
-  let panel = panels.get(node);
-  if (!panel) panels.set(node, (panel = new Panel(node)));
-  if (panel.run !== run) panel.load(run, output.images);
+  // One after another, so that the last run stays the last.
+  words = words.then(loadWords);
+  words.then(() => {
+    if (!node.graph) return;
+    let panel = panels.get(node);
+    if (!panel) panels.set(node, (panel = new Panel(node)));
+    if (panel.run !== run) panel.load(run, output.images);
+  });
 }
 
 /** The panels of outputs that the editor brings back: after undo, after another tab, from the history. Keys: `12`, or `<subgraph>:12`. */

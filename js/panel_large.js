@@ -1,12 +1,13 @@
 // One picture of the panel in large, over everything, with the way to the next: a dialog of the browser's own.
 import { addStyle } from "./panel_style.js";
+import { say } from "./words.js";
 
-/** count, index: how many pictures there are and which is shown first; url(i), say(i): its address and [verdict, sentence]; done(i): called at the end. */
-export function showLarge({ count, index, url, say, done }) {
+/** count, index: how many pictures there are and which is shown first; url(i), told(i): its address and [verdict, sentence]; done(i): called at the end. */
+export function showLarge({ count, index, url, told, done }) {
   addStyle();
   const dialog = document.createElement("dialog");
   dialog.className = "likeness-large";
-  dialog.setAttribute("aria-label", "Picture");
+  dialog.setAttribute("aria-label", say("picture", "Picture"));
   const image = document.createElement("img");
   const bar = document.createElement("div");
   bar.className = "bar";
@@ -21,13 +22,14 @@ export function showLarge({ count, index, url, say, done }) {
   };
   const go = (to) => {
     index = (to + count) % count;
-    const [verdict, sentence] = say(index);
+    const [verdict, sentence] = told(index);
     image.src = url(index) ?? "";
     image.alt = sentence;
     text.textContent = sentence;
     bar.dataset.verdict = verdict;
   };
-  bar.append(text, button("Previous", () => go(index - 1)), button("Next", () => go(index + 1)), button("Close", () => dialog.close()));
+  const previous = button(say("previous", "Previous"), () => go(index - 1)), next = button(say("next", "Next"), () => go(index + 1));
+  bar.append(text, previous, next, button(say("close", "Close"), () => dialog.close()));
   dialog.append(image, bar);
   dialog.addEventListener("keydown", (event) => {
     event.stopPropagation();

@@ -2,11 +2,11 @@
 import { BIN, STEP, VERDICTS, histogram, range } from "./panel_judging.js";
 import { showLarge } from "./panel_large.js";
 import { addStyle } from "./panel_style.js";
+import { say } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const PIN_ICON = '<svg viewBox="0 0 16 16"><path d="M9.5 1 15 6.5l-1.2 1.2-1-.3-2.6 2.6.2 2.8L9.2 14 6 10.8 2 15l-1-1 4.2-4L2 6.8l1.2-1.2 2.8.2 2.6-2.6-.3-1z"/></svg>';
 const OPEN_ICON = '<svg viewBox="0 0 16 16"><path d="M9 2h5v5M14 2 9 7M7 14H2V9M2 14l5-5"/></svg>';
-const HELP = "Click or Space pins as pass, then as reject, then not at all. Enter shows the picture large.";
 
 export function make(tag, name = "", text = "") {
   const element = document.createElement(tag);
@@ -15,7 +15,18 @@ export function make(tag, name = "", text = "") {
   return element;
 }
 
-const shown = (score) => (score === null ? "no score" : score.toFixed(2));
+const VERDICT_WORDS = {
+  pass: () => say("verdict_pass", "pass"),
+  reject: () => say("verdict_reject", "reject"),
+  uncertain: () => say("verdict_uncertain", "uncertain"),
+  "no face": () => say("verdict_no_face", "no face"),
+  "not judged": () => say("verdict_not_judged", "not judged"),
+};
+
+/** A verdict in the editor's language. */
+export const verdictWord = (verdict) => VERDICT_WORDS[verdict]();
+
+const shown = (score) => (score === null ? say("no_score", "no score") : score.toFixed(2));
 
 export class PanelView {
   /**
@@ -31,7 +42,7 @@ export class PanelView {
     this.element = make("div", "likeness-panel");
     this.element.dataset.captureWheel = "true";
     this.element.setAttribute("role", "group");
-    this.element.setAttribute("aria-label", "Likeness panel");
+    this.element.setAttribute("aria-label", say("panel", "Likeness panel"));
     this.head = make("div", "head");
     this.element.append(this.head, this.makePlot(), this.makeGrid(), this.makeFoot());
     // The editor has keys of its own, such as Delete, which removes the node.
@@ -52,7 +63,7 @@ export class PanelView {
     this.line = make("div", "threshold");
     this.line.tabIndex = 0;
     this.line.setAttribute("role", "slider");
-    this.line.setAttribute("aria-label", "Threshold");
+    this.line.setAttribute("aria-label", say("threshold", "Threshold"));
     this.label = make("span", "value");
     this.line.append(this.label);
     this.plot.append(this.bars, this.marks, this.line);
@@ -97,7 +108,7 @@ export class PanelView {
   makeGrid() {
     this.grid = make("div", "grid");
     this.grid.setAttribute("role", "group");
-    this.grid.setAttribute("aria-label", `Pictures. ${HELP}`);
+    this.grid.setAttribute("aria-label", say("pictures", "Pictures. Click or Space pins as pass, then as reject, then not at all. Enter shows the picture large."));
     const index = (event) => this.tiles.indexOf(event.target.closest(".tile"));
     this.grid.addEventListener("click", (event) => {
       const at = index(event);
@@ -183,7 +194,7 @@ export class PanelView {
     said.dataset.verdict = "";
     pin.innerHTML = PIN_ICON;
     open.innerHTML = OPEN_ICON;
-    open.title = "Show large (Enter)";
+    open.title = say("show_large", "Show large (Enter)");
     tile.score = make("span", "score");
     tile.said = said;
     said.append(make("i", "mark"), tile.score, make("span", "name", picture.name));
@@ -230,12 +241,12 @@ export class PanelView {
     this.line.setAttribute("aria-valuemax", this.high);
     this.line.setAttribute("aria-valuenow", threshold);
     const counts = VERDICTS.map((verdict) => [verdict, judged.filter((one) => one.verdict === verdict).length]);
-    this.line.setAttribute("aria-valuetext", `${threshold.toFixed(2)} ${label}: ${counts.filter(([, n]) => n).map(([verdict, n]) => `${n} ${verdict}`).join(", ")}`);
+    this.line.setAttribute("aria-valuetext", `${threshold.toFixed(2)} ${label}: ${counts.filter(([, n]) => n).map(([verdict, n]) => `${n} ${verdictWord(verdict)}`).join(", ")}`);
     this.drawHead(counts);
     this.drawBars();
     judged.forEach((one, i) => this.draw(this.tiles[i], one, i));
     this.unpinAll.hidden = !pins || !canPin;
-    this.unpinAll.textContent = `Unpin all (${pins})`;
+    this.unpinAll.textContent = say("unpin_all", "Unpin all ({count})", { count: pins });
     this.tell(this.telling ?? null);
   }
 
@@ -248,7 +259,9 @@ export class PanelView {
     if (pinned) tile.dataset.pinned = pinned;
     else delete tile.dataset.pinned;
     tile.score.textContent = score === null ? "–" : score.toFixed(2);
-    tile.setAttribute("aria-label", `Picture ${this.run.pictures[index].name}: ${verdict}, ${shown(score)}${pinned ? `, pinned as ${pinned}` : ""}`);
+    const { name } = this.run.pictures[index];
+    const label = say("picture_is", "Picture {name}: {verdict}, {score}", { name, verdict: verdictWord(verdict), score: shown(score) });
+    tile.setAttribute("aria-label", label + (pinned ? say("and_pinned_as", ", pinned as {verdict}", { verdict: verdictWord(pinned) }) : ""));
   }
 
   drawHead(counts) {
@@ -260,12 +273,12 @@ export class PanelView {
       .map(([verdict, count]) => {
         const chip = make("span", "count");
         chip.dataset.verdict = verdict;
-        chip.append(make("i", "mark"), `${count} ${verdict}`);
+        chip.append(make("i", "mark"), `${count} ${verdictWord(verdict)}`);
         return chip;
       });
     const { passed, n } = this.run.match_rate;
-    const rate = make("span", "rate", n ? `match rate ${passed}/${n}` : "");
-    rate.title = "Pictures that pass at standard, by the recognizer alone: neither the line nor pins change it.";
+    const rate = make("span", "rate", n ? say("match_rate", "match rate {passed}/{n}", { passed, n }) : "");
+    rate.title = say("match_rate_is", "Pictures that pass at standard, by the recognizer alone: neither the line nor pins change it.");
     this.head.replaceChildren(...chips, rate);
   }
 
@@ -300,14 +313,22 @@ export class PanelView {
       const { verdict, score, pinned } = this.judged[index];
       const picture = this.run.pictures[index];
       const asRun = (picture.pinned ?? undefined) === pinned && (pinned || this.threshold === this.run.applied);
-      const now = pinned ? `pinned by hand as ${pinned}` : `${verdict} at ${this.threshold.toFixed(2)}, ${score === null ? "no face" : `score ${score.toFixed(2)}`}`;
-      this.told.textContent = `Picture ${picture.name}: ${asRun ? picture.reason : now}`;
+      const at = { verdict: verdictWord(verdict), threshold: this.threshold.toFixed(2), score: score?.toFixed(2) };
+      const now = pinned
+        ? say("by_hand_as", "pinned by hand as {verdict}", at)
+        : score === null
+          ? say("judged_no_face", "{verdict} at {threshold}, no face", at)
+          : say("judged", "{verdict} at {threshold}, score {score}", at);
+      this.told.textContent = say("picture_reason", "Picture {name}: {reason}", { name: picture.name, reason: asRun ? picture.reason : now });
     } else if (this.looking) this.told.textContent = this.looking;
-    else if (this.changed) this.told.textContent = "Changed since the run. Run again to use it; no face is searched for again.";
-    else this.told.textContent = `Drag the line to set the threshold. ${this.canPin ? "Click a picture to pin it as pass or reject." : ""}`;
+    else if (this.changed) this.told.textContent = say("changed", "Changed since the run. Run again to use it; no face is searched for again.");
+    else {
+      const drag = say("drag", "Drag the line to set the threshold.");
+      this.told.textContent = this.canPin ? `${drag} ${say("click", "Click a picture to pin it as pass or reject.")}` : drag;
+    }
   }
 
-  say(text) {
+  announce(text) {
     this.status.textContent = text;
   }
 
@@ -323,9 +344,10 @@ export class PanelView {
       count: this.tiles.length,
       index,
       url: (at) => this.url(this.run, at, true) ?? this.url(this.run, at, false),
-      say: (at) => {
+      told: (at) => {
         const { verdict, score, pinned } = this.judged[at];
-        return [verdict, `Picture ${this.run.pictures[at].name} of ${this.tiles.length}: ${verdict}, ${shown(score)}${pinned ? ", pinned by hand" : ""}`];
+        const values = { name: this.run.pictures[at].name, count: this.tiles.length, verdict: verdictWord(verdict), score: shown(score) };
+        return [verdict, say("picture_of", "Picture {name} of {count}: {verdict}, {score}", values) + (pinned ? say("and_by_hand", ", pinned by hand") : "")];
       },
       done: (at) => this.goTo(at, true),
     });

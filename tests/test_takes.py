@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from character_likeness.nodes.scene.shots import Shot
-from character_likeness.nodes.scene.takes import OUT_OF_MEMORY, Clock, Job, PictureMemory, Watch, shoot, told
+from character_likeness.nodes.scene.takes import OUT_OF_MEMORY, Job, PictureMemory, Watch, shoot
 
 
 class Store(dict):
@@ -71,10 +71,13 @@ class Verdict:
 
 class Listening(Watch):
     def __init__(self, stop_after=None):
-        self.told, self.planned, self.stop_after = [], [], stop_after
+        self.told, self.planned, self.scores, self.stop_after = [], [], [], stop_after
 
     def plan(self, samples):
         self.planned.append(samples)
+
+    def judged(self, index, take):
+        self.scores.append((index, take.number, take.score))
 
     def finished(self, index, take):
         self.told.append((index, take.image))
@@ -181,6 +184,17 @@ def test_each_shot_is_told_once_when_its_picture_is_final():
     assert listening.planned == [3, 2]
 
 
+def test_the_score_of_each_take_is_told_as_soon_as_it_is_judged():
+    listening, known = Listening(), memory()
+    judge = scoring(a_10=0.9, b_10=0.2, b_11=0.6)
+    shoot(jobs(*"ab"), Studio(), known, judge, max_takes=2, watch=listening)
+    assert listening.scores == [(0, 0, 0.9), (1, 0, 0.2), (1, 1, 0.6)]
+    again, unjudged = Listening(), Listening()
+    shoot(jobs(*"ab"), Studio(), known, judge, max_takes=2, watch=again)
+    shoot(jobs(*"ab"), Studio(), known, watch=unjudged)
+    assert again.scores == listening.scores and unjudged.scores == []
+
+
 def test_a_shot_that_runs_out_of_memory_is_reported_and_the_others_are_kept():
     studio, listening = Studio(fails=[("b", 10)]), Listening()
     outcomes = shoot(jobs(*"abc"), studio, memory(), watch=listening)
@@ -211,20 +225,3 @@ def test_many_prompts_are_encoded_a_part_at_a_time():
 
 def test_a_seed_beyond_the_highest_begins_again():
     assert Job(None, "", 2**64 - 1).seed_of(1) == 0
-
-
-def test_the_clock_tells_the_time_left_from_the_time_taken():
-    now = [0.0]
-    clock = Clock(lambda: now[0])
-    assert clock.left is None
-    clock.plan(4)
-    assert clock.left is None
-    now[0] = 10.0
-    clock.advance(0.5)
-    assert clock.left == pytest.approx(70.0)
-    clock.plan(4)
-    assert clock.left == pytest.approx(150.0)
-
-
-def test_times_are_told_in_round_figures():
-    assert [told(s) for s in (0.2, 41, 89, 91, 300, 4800)] == ["1 s", "41 s", "89 s", "2 min", "5 min", "1 h 20 min"]

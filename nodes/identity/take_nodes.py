@@ -2,11 +2,13 @@
 
 import json
 import math
+import time
 from dataclasses import dataclass, field
 
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
+from server import PromptServer
 
 import nodes as host_nodes
 
@@ -14,6 +16,7 @@ from .. import host
 from ..errors import InputError
 from ..host import Frames, LiveNode
 from ..pictures import small_copy
+from ..telling import last_score, told
 from ..tensors import TensorMemory, content_key
 from . import drawing, retakes, scoring
 from .nodes import strictness_inputs
@@ -31,10 +34,12 @@ MEMORY = TensorMemory(2**30)
 
 @dataclass(frozen=True)
 class Flow:
-    """Which take this is. first: the seed of take 0; number: from 0."""
+    """Which take this is. first: the seed of take 0; number: from 0; prompt: the run it was begun in, as the host names it; begun: when, in seconds."""
 
     first: int
     number: int
+    prompt: str
+    begun: float
 
 
 @dataclass(eq=False, repr=False)
@@ -46,6 +51,17 @@ class History:
     best: Take | None = None
     shown: list = field(default_factory=list)
     live: LiveNode | None = None
+    seconds: list[float] = field(default_factory=list)
+
+    def time(self, flow: Flow) -> None:
+        """Note how long the take of that flow took; one that the host still had from an earlier run took no time."""
+        if flow.prompt == PromptServer.instance.last_prompt_id:
+            self.seconds.append(time.monotonic() - flow.begun)
+
+    def left(self, takes: int) -> float | None:
+        """Seconds that so many takes need; None before one was made. The first loads models, so it counts only as long as it is the only one."""
+        made = self.seconds[1:] or self.seconds
+        return takes * sum(made) / len(made) if made else None
 
     def add(self, take: Take, key: bytes) -> None:
         if take.beats(self.best):
@@ -89,7 +105,8 @@ class LikenessTakeStart(io.ComfyNode):
 
     @classmethod
     def execute(cls, seed, _take=0, **kwargs) -> io.NodeOutput:
-        return io.NodeOutput(seed_of(seed, _take), _take, Flow(seed, _take))
+        flow = Flow(seed, _take, PromptServer.instance.last_prompt_id, time.monotonic())
+        return io.NodeOutput(seed_of(seed, _take), _take, flow)
 
 
 class LikenessTakeEnd(io.ComfyNode):
@@ -135,6 +152,7 @@ class LikenessTakeEnd(io.ComfyNode):
         loop = _Loop(prompt, own)
         batch, number, remembered = image[0], flow.number, False
         loop.remember(seed_of(flow.first, number), number, batch)
+        run.time(flow)
         while True:
             take = _judged(Take(number, seed_of(flow.first, number), batch, remembered=remembered), identity, rules)
             run.add(take, content_key(batch))
@@ -145,6 +163,7 @@ class LikenessTakeEnd(io.ComfyNode):
             number += 1
             batch = loop.recall(seed_of(flow.first, number), number)
             if batch is None:
+                _announce(run, take, most)
                 return loop.again(number, run)
             remembered = True
 
@@ -228,6 +247,13 @@ def _show(run: History, take: Take, most: int) -> None:
     run.live.check()
 
 
+def _announce(run: History, last: Take, most: int) -> None:
+    """Say in the node which take is made next, and how long it takes if none of the others passes either."""
+    parts = [f"Take {len(run.takes) + 1} of {most}", last_score(last.judgement)]
+    left = run.left(most - len(run.takes))
+    run.live.tell(", ".join(parts if left is None else [*parts, f"at most {told(left)} left"]))
+
+
 def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -> io.NodeOutput:
     best = run.best
     # Counted as they were made here: with another end before this one the first may not be number 0.
@@ -262,8 +288,8 @@ def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -
         "strictness": rules.label,
         "notes": notes,
     }
-    told = f"{verdict}: take {place} of {len(run.takes)}, seed {best.seed}"
-    run.live.tell("\n".join([told, *notes]))
+    summary = f"{verdict}: take {place} of {len(run.takes)}, seed {best.seed}"
+    run.live.tell("\n".join([summary, *notes]))
     score = scoring.NO_SCORE if best.score is None else best.score
     text = json.dumps(report, ensure_ascii=False, indent=1)
     return io.NodeOutput(best.image, score, best.seed, len(run.takes), text, ui=host.previews(run.shown))

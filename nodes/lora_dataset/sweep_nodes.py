@@ -20,7 +20,7 @@ from ..identity.identity import Identity
 from ..identity.nodes import HOW_STRICT, pins_input, strictness_inputs
 from ..pictures import small_copy
 from ..scene.nodes import ReferencesType
-from ..scene.takes import Clock, told
+from ..telling import Clock, told
 from ..tensors import TensorMemory
 from ..texts import one_line
 from . import held_out, sweep, sweep_sheet, targets

@@ -15,13 +15,14 @@ from ..identity import scoring
 from ..identity.identity import Identity
 from ..identity.retakes import Take, seed_of
 from ..pictures import from_floats
+from ..telling import Clock, last_score, told
 from ..tensors import TensorMemory
 from . import presets, prompts, takes, wired
 from .presets import CUSTOM, FAST, IGNORE_REFERENCES, TEXT_TO_IMAGE
 from .references import References, as_rgb, fits
 from .render import Studio, on_grid
 from .shots import MOST_SHOTS, Shot
-from .takes import Clock, Job, Outcome, PictureMemory, Watch, told
+from .takes import Job, Outcome, PictureMemory, Watch
 
 # Kept from run to run, so that only what changed is made again: the latents of the most shots of a run, 1000 of one megapixel, and 20 of their pictures.
 MEMORY = PictureMemory(TensorMemory(2**30), TensorMemory(256 * 2**20))
@@ -304,19 +305,24 @@ def _shot_report(outcome: Outcome) -> dict:
 
 
 class Showing(Watch):
-    """Shows a run in its node: progress over all shots with the time left, and each finished picture. finished(index, take) may be added to."""
+    """Shows a run in its node: progress over all shots with the last score and the time left, and each finished picture. finished(index, take) may be
+    added to."""
 
     def __init__(self, live: LiveNode, draw: Callable[[int, Take], object], save: Callable[[Take], None] | None = None):
         self._live, self._draw, self._save, self._clock = live, draw, save, Clock()
         self._begun = 0
         self._about = ""
+        self._scores: dict[int, str] = {}
+        self._latest = ""
 
     def plan(self, samples: int) -> None:
         self._clock.plan(samples)
 
     def shot(self, number: int, count: int, take: int) -> None:
         self._begun += 1
-        self._about = f"Shot {number} of {count}" + (f", take {take + 1}" if take else "")
+        # Of a shot that is taken again its own score; else that of the picture before.
+        parts = [f"Shot {number} of {count}", f"take {take + 1}" if take else "", self._scores.get(number, self._latest)]
+        self._about = ", ".join(part for part in parts if part)
         self._tell()
 
     def step(self, done: int, steps: int, preview) -> None:
@@ -327,6 +333,9 @@ class Showing(Watch):
     def _tell(self) -> None:
         left = self._clock.left
         self._live.tell(self._about if left is None else f"{self._about}, about {told(left)} left")
+
+    def judged(self, index: int, take: Take) -> None:
+        self._scores[index + 1] = self._latest = last_score(take.judgement)
 
     def finished(self, index: int, take: Take) -> None:
         if self._save is not None:

@@ -1,6 +1,5 @@
 """Which pictures are made, in which order, and which take of a shot is kept: encode all, then sample and decode in groups. Knows neither host nor model."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -54,6 +53,9 @@ class Watch:
 
     def step(self, done: int, steps: int, preview) -> None:
         """One step of it is done."""
+
+    def judged(self, index: int, take: Take) -> None:
+        """A take of a shot has its judgement."""
 
     def finished(self, index: int, take: Take) -> None:
         """A shot has its picture."""
@@ -169,42 +171,14 @@ class _Run:
         judgement = None if self.judge is None else self.judge(image, outcome.job.shot)
         take = Take(number, outcome.job.seed_of(number), image, judgement, remembered=remembered)
         outcome.add(take)
+        if judgement is not None:
+            self.watch.judged(index, take)
         if take.passes:
             self.watch.finished(index, take)
 
     def _key(self, index: int, number: int):
         job = self.outcomes[index].job
         return self.studio.key(job.prompt, job.seed_of(number))
-
-
-class Clock:
-    """How long a run still takes, from what its samples took so far."""
-
-    def __init__(self, now=time.monotonic):
-        self._now, self.planned, self._done, self._start = now, 0, 0.0, None
-
-    def plan(self, samples: int) -> None:
-        self.planned += samples
-        self._start = self._start if self._start is not None else self._now()
-
-    def advance(self, samples: float) -> None:
-        """So much of the plan is done, in samples; parts count."""
-        self._done = samples
-
-    @property
-    def left(self) -> float | None:
-        """Seconds; None before the first step is done."""
-        if not self._done or self._start is None:
-            return None
-        return (self._now() - self._start) / self._done * max(0.0, self.planned - self._done)
-
-
-def told(seconds: float) -> str:
-    """`40 s`, `5 min`, `1 h 20 min`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class PictureMemory:
