@@ -12,7 +12,7 @@ from character_likeness.nodes.lora_dataset.checkpoints import parse_checkpoints,
 from character_likeness.nodes.lora_dataset.held_out import shared_with, warning
 from character_likeness.nodes.lora_dataset.sheet import GUIDE
 from character_likeness.nodes.lora_dataset.sweep_sheet import COLUMNS, as_dict, markdown
-from character_likeness.nodes.scene.takes import told
+from character_likeness.nodes.telling import told
 from tests.test_dataset_docs import page, rows, tables
 from tests.test_training_guide import TEXT, headings, section
 from tests.test_training_guide import rows as cells_of
