@@ -278,7 +278,7 @@ def test_a_crop_is_put_beside_its_picture_with_all_that_is_known_of_that():
     assert (crop.likeness, crop.verdict) == (None, "")
     assert crop.crop == crop.source.box == crop_box((1600, 1600), (600, 600, 900, 900))
     assert "300 px, found by a seer" in crop.decisions[0] and "mira, full body, standing, red coat" in crop.decisions[1]
-    assert after.notes[-1] == "1 face crops were added, faces found by a seer; none for 1: 1 because no face was found."
+    assert after.notes[-1] == "1 face crop was added, faces found by a seer; none for 1: 1 because no face was found."
     assert before.items[0] is item and len(before) == 2
 
 

@@ -40,13 +40,15 @@ def host(tmp_path_factory):
     running.stop()
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """The pictures as files of the newcomer's."""
-    folder = tmp_path_factory.mktemp("pictures")
+@pytest.fixture
+def files(tmp_path, request):
+    """The pictures as files of the newcomer's, other ones for each test: what a host has seen it does not look at again."""
+    own = sum(request.node.name.encode()) % 251
     for name, pixels in PICTURES.items():
-        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
-    return [folder / name for name in PICTURES]
+        marked = np.array(pixels)
+        marked[0, 0] = own
+        Image.fromarray(marked).save(tmp_path / f"{own}_{name}")
+    return [tmp_path / f"{own}_{name}" for name in PICTURES]
 
 
 def choose(editor, index: int, file) -> None:

@@ -112,6 +112,9 @@ def take(name: str, comfy: Comfy, target: Path) -> None:
             editor.set_widget("LikenessBuildIdentity", 0, "name", "Mira")
         if name in RUN_FIRST:
             editor.run()
+            # What the last node shows is in the page some time after the host has ended.
+            last = "() => app.graph.nodes.filter(n => n.type === 'PreviewImage').some(n => app.nodeOutputs[n.id]?.images?.length)"
+            editor.page.wait_for_function(last, timeout=120_000)
         editor.page.wait_for_timeout(4000)
         editor.fit()
         image = Image.open(io.BytesIO(editor.page.screenshot(clip=with_frames(editor)))).convert("RGB")
