@@ -110,7 +110,7 @@ def test_the_constructed_best_is_suggested_and_strengths_order_as_constructed(ho
     told = report(good(run))
     assert told["suggestion"]["checkpoint"] == "mira_000001000" and told["suggestion"]["strength"] == 0.8, told["suggestion"]
     assert run.texts("lora") == ["sweep/mira_000001000.safetensors"] and float(run.texts("strength")[0]) == 0.8 and run.texts("trigger") == ["m1ra"]
-    mean = {(cell["checkpoint"], cell["strength"]): cell["identity mean"] for cell in told["cells"]}
+    mean = {(cell["checkpoint"], cell["strength"]): cell["identity mean"] or 0.0 for cell in told["cells"]}
     assert mean["mira_000001000", 0.8] > mean["mira_000001000", 1.2] > mean["no LoRA", None]
     assert mean["mira_000001000", 0.8] > mean["mira_000001000", 0.4] > mean["no LoRA", None]
     assert mean["mira_000001500", 0.4] > mean["mira_000001500", 0.8] >= mean["mira_000001500", 1.2]
