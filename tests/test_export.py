@@ -554,10 +554,10 @@ def test_contact_sheets_are_drawn_when_they_are_written_and_not_kept(tmp_path):
 
 def test_the_command_is_told_for_both_kinds_of_shell(tmp_path):
     dataset = dataset_of(album(tmp_path / "in", 2))
-    report = (export(dataset, tmp_path / "out", root="/work/her data's/mira").folder / "report.md").read_text()
+    report = (export(dataset, tmp_path / "out", root="/data/her data's/mira").folder / "report.md").read_text()
     unix, powershell = report.split("in a Unix shell:")[1].split("In PowerShell:")
-    assert """"${AI_TOOLKIT_ROOT:?the folder of ai-toolkit}/run.py" '/work/her data'"'"'s/mira/config.yaml'""" in unix
-    assert """"${env:AI_TOOLKIT_ROOT}/run.py" '/work/her data''s/mira/config.yaml'""" in powershell
+    assert """"${AI_TOOLKIT_ROOT:?the folder of ai-toolkit}/run.py" '/data/her data'"'"'s/mira/config.yaml'""" in unix
+    assert """"${env:AI_TOOLKIT_ROOT}/run.py" '/data/her data''s/mira/config.yaml'""" in powershell
     report = (export(dataset, tmp_path / "out", trainer="imagefolder").folder / "report.md").read_text()
     assert "print(load_dataset(''.''))" in report.split("In PowerShell:")[1]
 
