@@ -454,6 +454,9 @@ def test_a_reader_that_is_still_open_does_not_disturb_the_end_of_the_process(ful
 def test_readers_dropped_with_an_error_are_closed_with_the_next_one(full_range):
     data = pytest.importorskip("skimage.data")
     folder = full_range._tasks._folder.parent
+    # Other tests' readers first: they may have waited for the collector, too.
+    gc.collect()
+    faces._close_dropped()
 
     def fail():
         reader = open_reader(folder)
