@@ -1,6 +1,6 @@
 """Pictures made through the host's own calls: latents, sampling, decoding, and LoRAs put on models. Shared by the rooms that make pictures; about the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import comfy.lora
@@ -30,24 +30,26 @@ def sample(
     positive: list,
     negative: list | None,
     start: torch.Tensor,
-    seed: int,
+    seeds: Sequence[int],
     step: Callable[[int, int, object], None],
     denoise: float = 1.0,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The latent that KSampler would give.
+    """The latents of these seeds, sampled as one batch; of one seed the latent that KSampler would give.
 
-    settings: has steps, cfg, sampler and scheduler. negative: None where it does not count. start: the latent to begin with. step: called with
-    (done, all, preview) after each step. mask: float [1,1,H,W], 1 where it is sampled.
+    settings: has steps, cfg, sampler and scheduler. negative: None where it does not count. start: the latent to begin with, of one picture. step: called
+    with (done, all, preview) after each step. mask: float [1,1,H,W], 1 where it is sampled. Each row begins with the noise of its own seed; what a sampler
+    draws on the way (ancestral and SDE ones) it draws for the whole batch, from the first.
     """
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    noise = [comfy.sample.prepare_noise(start, seed) for seed in seeds]
 
     def callback(done, x0, x, total):
         step(done + 1, total, previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None)
 
     return comfy.sample.sample(
         model,
-        comfy.sample.prepare_noise(start, seed),
+        noise[0] if len(seeds) == 1 else torch.cat(noise),
         settings.steps,
         settings.cfg,
         settings.sampler,
@@ -55,12 +57,12 @@ def sample(
         positive,
         # At cfg 1 the host never looks at the negative: the positive stands in its place.
         positive if negative is None else negative,
-        start,
+        start if len(seeds) == 1 else start.repeat(len(seeds), *[1] * (start.ndim - 1)),
         denoise=denoise,
         noise_mask=mask,
         callback=callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
+        seed=seeds[0],
     )
 
 

@@ -1,6 +1,7 @@
 """A sweep without a host: what is made in which order, what is remembered, what the figures are, and which cell they speak for."""
 
 import math
+import threading
 from dataclasses import replace
 from itertools import combinations
 from statistics import mean
@@ -15,7 +16,19 @@ from character_likeness.nodes.identity.scoring import Rules
 from character_likeness.nodes.lora_dataset import sweep
 from character_likeness.nodes.lora_dataset.checkpoints import parse_strengths, read_lora
 from character_likeness.nodes.lora_dataset.standing import standing
-from character_likeness.nodes.lora_dataset.sweep import NO_LORA, OUT_OF_MEMORY, Cell, Plan, Result, Shown, Watch, picture_distance, reduced, with_trigger
+from character_likeness.nodes.lora_dataset.sweep import (
+    NO_LORA,
+    OUT_OF_MEMORY,
+    OUT_OF_MEMORY_AT_ONCE,
+    Cell,
+    Plan,
+    Result,
+    Shown,
+    Watch,
+    picture_distance,
+    reduced,
+    with_trigger,
+)
 from tests.tiny.sweeps import ByPixel, FakeStudio, checkpoint, memory, mira, painted, seen, write_lora
 
 STANDARD, STRICT = Rules(0.4, "standard"), Rules(0.5, "strict")
@@ -24,8 +37,8 @@ PROMPTS = ("{trigger} in a kitchen", "{trigger} on a beach")
 KITCHEN, BEACH = "m1ra in a kitchen", "m1ra on a beach"
 
 
-def plan(checkpoints=(FIRST, SECOND), strengths=(0.6, 1.0), prompts=PROMPTS, seeds=(1, 2)):
-    return Plan(tuple(checkpoints), tuple(strengths), tuple(prompts), tuple(seeds))
+def plan(checkpoints=(FIRST, SECOND), strengths=(0.6, 1.0), prompts=PROMPTS, seeds=(1, 2), batch=1):
+    return Plan(tuple(checkpoints), tuple(strengths), tuple(prompts), tuple(seeds), batch)
 
 
 def looks(label, strength, text, seed):
@@ -82,6 +95,92 @@ def test_each_trigger_has_its_own_pictures_without_a_lora():
     result = swept(checkpoints=(FIRST, other), strengths=(1.0,))
     assert [one.shot.text for one in result.base.pictures][::2] == [KITCHEN, BEACH, "n1na in a kitchen", "n1na on a beach"]
     assert [[one.shot.text for one in row[0].pictures][::2] for row in result.rows] == [[KITCHEN, BEACH], ["n1na in a kitchen", "n1na on a beach"]]
+
+
+def test_a_group_is_measured_while_the_next_one_is_sampled():
+    both = threading.Barrier(2, timeout=10)
+
+    class Slow(ByPixel):
+        def faces(self, *args, **kwargs):
+            if threading.current_thread() is not threading.main_thread():
+                both.wait()
+            return super().faces(*args, **kwargs)
+
+    class Meeting(Watch):
+        """The second picture is sampled only while the first one is measured."""
+
+        def __init__(self):
+            self.begun, self.order = 0, []
+
+        def begin(self, shots):
+            self.begun += 1
+
+        def step(self, done, steps, preview):
+            if self.begun > 1:
+                both.wait()
+
+        def finished(self, shown, image):
+            self.order.append(shown.shot)
+            if len(self.order) == plan_.count - 1:
+                # Nothing is sampled beside the last one.
+                threading.Thread(target=both.wait, daemon=True).start()
+
+    plan_, watch, who = plan(checkpoints=(FIRST,), strengths=(0.6,)), Meeting(), mira(Slow())
+    result = sweep.run(plan_, FakeStudio(looks), memory(), who, STANDARD, watch, group=1)
+    assert watch.order == [*plan_.base, *plan_.cell(FIRST, 0.6)] and figures(result) == figures(swept(checkpoints=(FIRST,), strengths=(0.6,)))
+
+
+def test_a_fault_of_the_recognizer_ends_the_sweep_and_is_not_hidden():
+    class Broken(ByPixel):
+        def faces(self, *args, **kwargs):
+            raise InputError("the recognizer is gone.")
+
+    who = mira(Broken())
+    with pytest.raises(InputError, match="the recognizer is gone"):
+        swept(who=who)
+
+
+# --- several seeds at once ---
+
+
+def test_a_batch_samples_the_seeds_of_a_prompt_at_once_and_finds_the_same():
+    studio = FakeStudio(looks)
+    result = swept(studio=studio, seeds=(1, 2, 3, 4, 5), batch=2)
+    assert [one[3:] for one in studio.told if one[:3] == ("sample", "mira_500", 1.0)] == [
+        (text, *some) for text in (KITCHEN, BEACH) for some in [(1, 2), (3, 4), (5,)]
+    ]
+    assert studio.count("decode") == plan(seeds=(1, 2, 3, 4, 5)).count and figures(result) == figures(swept(seeds=(1, 2, 3, 4, 5)))
+
+
+def test_a_group_takes_whole_batches():
+    studio = FakeStudio(looks)
+    swept(studio=studio, checkpoints=(FIRST,), strengths=(0.6,), seeds=(1, 2, 3), batch=2, group=4)
+    assert [one[0] for one in studio.told if one[0] != "encode"] == (["painter"] + ["sample"] * 3 + ["decode"] * 5 + ["sample", "decode"]) * 2
+
+
+def test_of_a_batch_that_is_known_in_part_all_is_sampled_and_only_what_is_missing_decoded():
+    remembered, studio, watch = memory(), FakeStudio(looks), Told()
+    key = studio.key(plan(seeds=(1, 2)).base[0], (1, 2))
+    swept(remembered=remembered, batch=2)
+    del remembered.latents[key]
+    remembered._shown.clear()
+    who = mira(ByPixel("another recognizer"))
+    again = swept(remembered=remembered, studio=studio, who=who, batch=2, watch=watch)
+    assert studio.count("sample") == 1 and ("sample", None, 0.0, KITCHEN, 1, 2) in studio.told
+    assert [one for one in watch.said if one[0] == "begin"] == [("begin", plan().base[0])] and studio.count("decode") == plan().count
+    assert figures(again) == figures(swept())
+
+
+def test_pictures_of_another_batch_are_others():
+    remembered, studio = memory(), FakeStudio(looks)
+    swept(remembered=remembered)
+    swept(remembered=remembered, studio=studio, batch=2)
+    assert studio.count("sample") == plan().count / 2
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_told_in_all_its_pictures():
+    result = swept(studio=FakeStudio(looks, tight=[("sample", 3)]), batch=2)
+    assert [one.error for one in result.cells[0].pictures] == [OUT_OF_MEMORY_AT_ONCE] * 2 + [""] * 2
 
 
 def test_the_count_and_its_arithmetic_are_those_of_what_is_made():
@@ -256,8 +355,8 @@ class Told(Watch):
     def plan(self, pictures, remembered):
         self.said.append(("plan", pictures, remembered))
 
-    def begin(self, shot):
-        self.said.append(("begin", shot))
+    def begin(self, shots):
+        self.said += [("begin", shot) for shot in shots]
 
     def finished(self, shown, image):
         self.said.append(("finished", shown.shot, image is not None))

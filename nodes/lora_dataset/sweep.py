@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import combinations
@@ -31,6 +33,7 @@ TRIGGER = "{trigger}"
 MOST_PROMPTS, MOST_SEEDS = 100, 64
 NO_LORA = "no LoRA"
 OUT_OF_MEMORY = "out of memory: take a smaller size or a smaller model file"
+OUT_OF_MEMORY_AT_ONCE = "out of memory: take a smaller batch, a smaller size or a smaller model file"
 
 # One for each way a character LoRA is mostly asked to show: near, whole and moving, sitting, with another face, in clothes and light of its own.
 PRESET_PROMPTS = (
@@ -52,12 +55,14 @@ THUMBNAIL_SIDE = 320
 
 @dataclass(frozen=True)
 class Plan:
-    """checkpoints: rows; strengths: columns, beside the one without a LoRA; prompts: with {trigger}; seeds: of every prompt."""
+    """checkpoints: rows; strengths: columns, beside the one without a LoRA; prompts: with {trigger}; seeds: of every prompt; batch: how many of them are
+    sampled at once."""
 
     checkpoints: tuple[Checkpoint, ...]
     strengths: tuple[float, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
+    batch: int = 1
 
     def __post_init__(self):
         if not self.prompts:
@@ -85,6 +90,12 @@ class Plan:
     def cells(self) -> Iterator[tuple[Checkpoint, float]]:
         """In the order in which they are made: a LoRA is loaded once."""
         return ((checkpoint, strength) for checkpoint in self.usable for strength in self.strengths)
+
+    def batch_of(self, seed: int) -> tuple[int, ...]:
+        """The seeds that are sampled together with one. Always the same, whatever is known already: the pictures of a batch depend on each other in their
+        last digits."""
+        first = self.seeds.index(seed) // self.batch * self.batch
+        return self.seeds[first : first + self.batch]
 
     @property
     def count(self) -> int:
@@ -305,11 +316,11 @@ class Watch:
     def plan(self, pictures: int, remembered: int) -> None:
         """So many pictures will be sampled; so many are known."""
 
-    def begin(self, shot: Shot) -> None:
-        """A picture is begun."""
+    def begin(self, shots: Sequence[Shot]) -> None:
+        """A picture is begun, or several that are sampled at once."""
 
     def step(self, done: int, steps: int, preview: object) -> None:
-        """One step of it is done."""
+        """One step of them is done."""
 
     def finished(self, shown: Shown, image: object | None) -> None:
         """A picture is known. image: whole, None where it was known before."""
@@ -372,7 +383,7 @@ def run(
 
     studio: sweep_studio.Studio or what acts like one. What `memory` knows is not made again, and each new picture goes into it at once, so that a sweep
     that is stopped loses nothing. Every distinct text is encoded once, each LoRA read once, and pictures are decoded in groups, so that the host does not
-    change models for each. A checkpoint that cannot be loaded is left out with its reason, a picture that memory does not suffice for, too; the others go on.
+    change models for each; a group is measured while the next one is sampled. A checkpoint that cannot be loaded is left out with its reason, a picture that memory does not suffice for, too; the others go on.
     pins: what pictures are pinned as by hand, by content key in hexadecimal (identity/panel.py): they change verdicts, never a figure of a cell.
     Raises InputError when no checkpoint can be used.
     """
@@ -393,8 +404,23 @@ class _Run:
         self.who = (identity.recognizer.fingerprint, identity.combine, identity.embeddings.tobytes())
         self.shown: dict[Shot, Shown] = {}
         self.failed: dict[str, str] = {}
+        # One: recognizers are not made for two at a time.
+        self.measurer = ThreadPoolExecutor(1, "likeness-measuring")
+        self.measuring: deque[tuple[Shot, Any, Future]] = deque()
 
     def result(self) -> Result:
+        try:
+            self._make_all()
+            self._collect(wait=True)
+        finally:
+            # A sweep that is stopped keeps what was under way, too; the reason why it is stopped is told, not what comes of this.
+            with suppress(Exception):
+                for shot, _, future in self.measuring:
+                    self.memory.keep(self._key(shot), self.who, future.result())
+            self.measurer.shutdown()
+        return self._told()
+
+    def _make_all(self) -> None:
         batches = [(None, 0.0, self.plan.base), *((*cell, self.plan.cell(*cell)) for cell in self.plan.cells())]
         missing = [(checkpoint, strength, [shot for shot in shots if not self._remember(shot)]) for checkpoint, strength, shots in batches]
         new = sum(len(shots) for *_, shots in missing)
@@ -404,20 +430,20 @@ class _Run:
         for checkpoint, strength, shots in missing:
             if shots:
                 self._make(checkpoint, strength, shots)
-        return self._told()
 
     def _remember(self, shot: Shot) -> bool:
         """Whether that picture is known: measured for this person, or only made, then it is measured."""
         self.watch.check()
-        key = self.studio.key(shot)
+        key = self._key(shot)
         known = self.memory.look(key, self.who)
         if known is None:
             latent = self.memory.latents.look(key)
-            image = None if latent is None else self._tried(shot, lambda: self.studio.decode(latent))
+            image = None if latent is None else self._tried([shot], lambda: self.studio.decode(latent))
             if image is None:
                 self.shown.pop(shot, None)
                 return False
-            known = self._measured(shot, image, self.memory.seconds(key))
+            known = self._measured(shot, self.studio.picture(image), self.memory.seconds(key))
+            self.memory.keep(key, self.who, known)
         self.shown[shot] = self._judged(known, shot, remembered=True)
         self.watch.finished(self.shown[shot], None)
         return True
@@ -447,26 +473,62 @@ class _Run:
             self.studio.free_memory()
             self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
             return
-        for first in range(0, len(shots), self.group):
+        for group in self._groups(shots):
             sampled = []
-            for shot in shots[first : first + self.group]:
+            for seeds, batch in group:
                 self.watch.check()
-                self.watch.begin(shot)
+                self.watch.begin(batch)
                 start = time.perf_counter()
-                latent = self._tried(shot, lambda shot=shot: painter.sample(shot.text, shot.seed, self.watch.step))
-                if latent is not None:
-                    sampled.append((shot, latent, time.perf_counter() - start))
-                    self.memory.sampled(self.studio.key(shot), latent, sampled[-1][2])
+                latents = self._tried(batch, lambda seeds=seeds, batch=batch: painter.sample(batch[0].text, seeds, self._step))
+                if latents is None:
+                    continue
+                seconds, by_seed = (time.perf_counter() - start) / len(seeds), dict(zip(seeds, latents))
+                for shot in batch:
+                    sampled.append((shot, by_seed[shot.seed], seconds))
+                    self.memory.sampled(self._key(shot), by_seed[shot.seed], seconds)
+            # No more than one group waits to be measured, whole as it is.
+            self._collect(wait=True)
             for shot, latent, seconds in sampled:
                 self.watch.check()
                 start = time.perf_counter()
-                image = self._tried(shot, lambda latent=latent: self.studio.decode(latent))
+                # One at a time: so a sweep that goes on decodes what an undisturbed one does.
+                image = self._tried([shot], lambda latent=latent: self.studio.decode(latent))
                 if image is not None:
-                    self.shown[shot] = self._judged(self._measured(shot, image, seconds + time.perf_counter() - start), shot)
-                    self.watch.finished(self.shown[shot], image)
+                    seconds += time.perf_counter() - start
+                    self.measuring.append((shot, image, self.measurer.submit(self._measured, shot, self.studio.picture(image), seconds)))
 
-    def _tried(self, shot: Shot, work: Callable[[], Any]) -> Any:
-        """What `work` gives; None when there is not enough memory for it, which is told in the picture's place."""
+    def _key(self, shot: Shot) -> tuple:
+        return self.studio.key(shot, self.plan.batch_of(shot.seed))
+
+    def _groups(self, shots: Sequence[Shot]) -> Iterator[list[tuple[tuple[int, ...], list[Shot]]]]:
+        """What is sampled before the next decoding, at least `group` pictures: (seeds, those of their pictures that are missing) of each batch."""
+        batches: dict[tuple, list[Shot]] = {}
+        for shot in shots:
+            batches.setdefault((shot.text, self.plan.batch_of(shot.seed)), []).append(shot)
+        group: list = []
+        for (_, seeds), batch in batches.items():
+            group.append((seeds, batch))
+            if sum(len(some) for _, some in group) >= self.group:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _step(self, done: int, steps: int, preview: object) -> None:
+        self._collect()
+        self.watch.step(done, steps, preview)
+
+    def _collect(self, wait: bool = False) -> None:
+        """Take over what has been measured, in order; `wait` for all of it."""
+        while self.measuring and (wait or self.measuring[0][2].done()):
+            shot, image, future = self.measuring.popleft()
+            shown = future.result()
+            self.memory.keep(self._key(shot), self.who, shown)
+            self.shown[shot] = self._judged(shown, shot)
+            self.watch.finished(self.shown[shot], image)
+
+    def _tried(self, shots: Sequence[Shot], work: Callable[[], Any]) -> Any:
+        """What `work` gives; None when there is not enough memory for it, which is told in the pictures' place."""
         try:
             return work()
         except Exception as error:
@@ -474,13 +536,13 @@ class _Run:
                 raise
         # Outside the except clause, which keeps the tensors of the failed call alive.
         self.studio.free_memory()
-        self.shown[shot] = Shown(shot, error=OUT_OF_MEMORY)
+        error = OUT_OF_MEMORY if self.plan.batch == 1 else OUT_OF_MEMORY_AT_ONCE
+        self.shown |= {shot: Shown(shot, error=error) for shot in shots}
         return None
 
-    def _measured(self, shot: Shot, image: Any, seconds: float) -> Shown:
-        picture: Picture = self.studio.picture(image)
+    def _measured(self, shot: Shot, picture: Picture, seconds: float) -> Shown:
         (measured,) = scoring.measure([picture], [self.identity])
-        shown = Shown(
+        return Shown(
             shot,
             self._judgement(measured, shot, picture.key),
             _jpeg(small_copy(picture.pixels, THUMBNAIL_SIDE)),
@@ -488,8 +550,6 @@ class _Run:
             seconds,
             key=picture.key,
         )
-        self.memory.keep(self.studio.key(shot), self.who, shown)
-        return shown
 
     def _judgement(self, measured: Measured, shot: Shot, key: bytes) -> Judgement:
         return scoring.judge([measured], [self.identity], self.rules, [shot.text], [self.pins.get(key.hex())])[0]

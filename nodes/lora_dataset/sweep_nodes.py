@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -194,6 +195,15 @@ class LikenessLoraSweep(io.ComfyNode):
                     "webhook", default="", optional=True, advanced=True, tooltip="An https address that is told of the progress. Leave it empty for none."
                 ),
                 pins_input(),
+                io.Int.Input(
+                    "batch",
+                    default=1,
+                    min=1,
+                    max=sweep.MOST_SEEDS,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How many seeds of a prompt are sampled at once: faster where memory is left. At 1 each picture is the one that KSampler makes of its seed.",
+                ),
             ],
             outputs=[
                 io.Image.Output("grid", tooltip="All pictures: checkpoints by strengths, with scores and verdicts; the suggested cell is marked."),
@@ -249,6 +259,7 @@ class LikenessLoraSweep(io.ComfyNode):
         dataset_folder=("",),
         webhook=("",),
         pins=("",),
+        batch=(1,),
     ) -> io.NodeOutput:
         global _lacking
         pinned = panel.read_pins(one(pins, "pins"))
@@ -266,6 +277,7 @@ class LikenessLoraSweep(io.ComfyNode):
             parse_strengths(one(strengths, "strengths")),
             sweep.prompts_of(one(prompts, "prompts")) or sweep.PRESET_PROMPTS,
             sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
+            one(batch, "batch"),
         )
         wanted = _wanted(one_line(one(pick, "pick")), plan)
         settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
@@ -405,7 +417,7 @@ class Showing(sweep.Watch):
 
     def __init__(self, node: LiveNode, count: int, hook, save=None):
         self._node, self._count, self._hook, self._save, self._clock = node, count, hook, save, Clock()
-        self._known = self._begun = 0
+        self._known = self._begun = self._now = 0
         self._about = ""
         self.seconds: list[float] = []
 
@@ -413,16 +425,20 @@ class Showing(sweep.Watch):
         self._clock.plan(pictures)
         self._known = remembered
 
-    def begin(self, shot: sweep.Shot) -> None:
-        self._begun += 1
-        what = sweep.NO_LORA if shot.checkpoint is None else f"{shot.checkpoint.label} at {shot.strength:g}"
-        self._about = f"Picture {self._known + self._begun} of {self._count}: {what}"
+    def begin(self, shots: Sequence[sweep.Shot]) -> None:
+        first, self._now = self._known + self._begun, len(shots)
+        self._begun += self._now
+        checkpoint, strength = shots[0].checkpoint, shots[0].strength
+        what = sweep.NO_LORA if checkpoint is None else f"{checkpoint.label} at {strength:g}"
+        which = f"Picture {first + 1}" if self._now == 1 else f"Pictures {first + 1} to {first + self._now}"
+        self._about = f"{which} of {self._count}: {what}"
         self._tell()
-        self._hook({"event": "sweep", "done": self._known + self._begun - 1, "total": self._count})
+        self._hook({"event": "sweep", "done": first, "total": self._count})
 
     def step(self, done: int, steps: int, preview) -> None:
-        self._clock.advance(self._begun - 1 + done / steps)
-        self._node.progress(self._known + self._begun - 1 + done / steps, self._count, preview)
+        begun = self._begun - self._now * (1 - done / steps)
+        self._clock.advance(begun)
+        self._node.progress(self._known + begun, self._count, preview)
         self._tell()
 
     def _tell(self) -> None:

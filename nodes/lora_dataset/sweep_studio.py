@@ -64,10 +64,10 @@ class Studio:
         """What the time of a picture depends on."""
         return self._same[0], self.settings, self.size
 
-    def key(self, shot: Shot) -> tuple:
-        """What a picture depends on: equal keys give equal pictures."""
+    def key(self, shot: Shot, seeds: Sequence[int]) -> tuple:
+        """What a picture depends on: equal keys give equal pictures. seeds: those that are sampled together with it, its own among them."""
         parts = shot.checkpoint.parts if shot.checkpoint else ()
-        return (*self._same, tuple((*self._state(part.path), _strength(part, shot.strength)) for part in parts), shot.text, shot.seed)
+        return (*self._same, tuple((*self._state(part.path), _strength(part, shot.strength)) for part in parts), shot.text, shot.seed, tuple(seeds))
 
     def encode(self, text: str) -> list:
         """The conditioning of a text, made once."""
@@ -141,8 +141,9 @@ class Painter:
     conditionings: dict[str, list]
     negative: list | None
 
-    def sample(self, text: str, seed: int, step) -> torch.Tensor:
-        return sampling.sample(self.model, self.studio.settings, self.conditionings[text], self.negative, self.start, seed, step)
+    def sample(self, text: str, seeds: Sequence[int], step) -> Sequence[torch.Tensor]:
+        """One latent for each seed, all sampled at once."""
+        return sampling.sample(self.model, self.studio.settings, self.conditionings[text], self.negative, self.start, seeds, step).split(1)
 
 
 def _strength(part: Part, swept: float) -> float:

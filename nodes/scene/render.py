@@ -121,7 +121,7 @@ class Studio:
     def sample(self, positive: list, seed: int, step) -> torch.Tensor:
         """The latent of one picture. step: called with (done, all, preview) after each step."""
         mask = None if self.keep is None else (1 - self.keep).unsqueeze(1)
-        return sampling.sample(self.model, self.settings, positive, self._negative, self._start, seed, step, self.denoise, mask)
+        return sampling.sample(self.model, self.settings, positive, self._negative, self._start, (seed,), step, self.denoise, mask)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """The picture of a latent, float [1,H,W,3]; where the source is kept, its own pixels."""

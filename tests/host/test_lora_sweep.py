@@ -190,6 +190,54 @@ def test_a_second_run_makes_nothing_and_one_more_picture_costs_one_sample(host, 
     assert counts["sample"] == 1 and counts["text_encode"] == 1, counts
 
 
+def test_a_batch_samples_the_seeds_of_a_prompt_at_once_and_finds_what_single_ones_do(host, counted):
+    graph = SweepGraph()
+    graph.sweep(seed=400, seeds=3)
+    single = report(good(host.run(graph)))
+    graph["sweep"]["inputs"] |= {"batch": 2}
+    run, counts = counted(graph)
+    at_once = report(good(run))
+    # Two seeds at once for two prompts, without a LoRA and in nine cells, two steps; the third seed is alone as before, and known.
+    assert counts["sample"] == 2 * 10 and counts["vae_decode"] == 40 and counts["model_rows"] == 40 * 2, counts
+    assert [(one["seed"], one["prompt"]) for one in at_once["pictures"]] == [(one["seed"], one["prompt"]) for one in single["pictures"]]
+    assert [one["score"] for one in at_once["pictures"]] == pytest.approx([one["score"] for one in single["pictures"]], abs=2e-3)
+    assert at_once["suggestion"]["checkpoint"] == single["suggestion"]["checkpoint"]
+    bare, nothing = at_once["cells"][0], at_once["cells"][1]
+    assert nothing["checkpoint"] == "mira_000000500" and nothing["from no LoRA"] == 0 and nothing["identity mean"] == bare["identity mean"]
+    run, counts = counted(graph)
+    assert counts["sample"] == 0 and report(good(run)) == at_once
+
+
+def test_an_interrupted_sweep_in_batches_goes_on_to_the_table_of_an_undisturbed_one(host, counted):
+    graph = SweepGraph()
+    graph.sweep(seed=500, seeds=3, batch=2, strengths="0.8", checkpoints="sweep/mira_000001000.safetensors")
+    host.post("/test_faults", {"slow": 0.05})
+    host.interrupt_when(lambda counts: counts["sample"] >= 4)
+    assert host.run(graph).status != "success"
+    host.post("/test_faults", {})
+    run, counts = counted(graph)
+    resumed = timeless(report(good(run)))
+    assert 0 < counts["sample"] < 8, counts
+    from tests.host.qwen_graphs import forget
+
+    forget(host)
+    again = SweepGraph()
+    again.sweep(seed=500, seeds=3, batch=2, strengths="0.8", checkpoints="sweep/mira_000001000.safetensors")
+    run, counts = counted(again)
+    assert counts["sample"] == 8 and timeless(report(good(run))) == resumed
+
+
+def test_an_edit_model_shows_its_references_to_every_row_of_a_batch(host):
+    told = []
+    for batch in (1, 2):
+        graph = SweepGraph(files.EDIT_2511)
+        shown = {"vae": graph.vae, "name": "", "policy": "custom megapixels", "megapixels": 0.1, "face": graph["Mira"]["inputs"]["images"]}
+        references = graph.add("references", "LikenessCharacterReferences", **shown).out(0)
+        graph.sweep(references=references, checkpoints="sweep/mira_000001000.safetensors", strengths="0.8", prompts="in the rain", batch=batch)
+        told.append([one["score"] for one in report(good(host.run(graph)))["pictures"]])
+    assert len(told[0]) == 4 and told[0] == pytest.approx(told[1], abs=2e-3)
+
+
 def test_an_interrupted_sweep_goes_on_and_its_table_is_that_of_an_undisturbed_one(host, counted):
     graph = SweepGraph()
     graph.sweep(seed=300)

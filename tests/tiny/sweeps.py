@@ -123,8 +123,8 @@ class FakeStudio:
         if (what, self.count(what)) in self.tight:
             raise OutOfMemory
 
-    def key(self, shot):
-        return shot.checkpoint and shot.checkpoint.label, shot.strength, shot.text, shot.seed
+    def key(self, shot, seeds):
+        return shot.checkpoint and shot.checkpoint.label, shot.strength, shot.text, shot.seed, seeds
 
     def encode(self, text):
         self._do("encode", text)
@@ -156,7 +156,7 @@ class _Painter:
     def __init__(self, studio, label, strength):
         self.studio, self.label, self.strength = studio, label, strength
 
-    def sample(self, text, seed, step):
-        self.studio._do("sample", self.label, self.strength, text, seed)
+    def sample(self, text, seeds, step):
+        self.studio._do("sample", self.label, self.strength, text, *seeds)
         step(1, 1, None)
-        return self.studio.look(self.label, self.strength, text, seed)
+        return [self.studio.look(self.label, self.strength, text, seed) for seed in seeds]

@@ -238,8 +238,12 @@ def _providers(device: str) -> tuple[list[str], list[dict]]:
 def _insightface_model(file: Path, task: str, providers: list[str], options: list[dict]):
     with needed("insightface"):
         import insightface
+        import onnxruntime
         from insightface.model_zoo import model_zoo
-    settings = {"providers": providers, "provider_options": options}
+    session = onnxruntime.SessionOptions()
+    # Its threads otherwise spin for a while after each run, on the cores that the host wants for decoding the next picture.
+    session.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings = {"providers": providers, "provider_options": options, "sess_options": session}
     if task == "detection" and int(insightface.__version__.split(".")[0]) >= 2:
         # insightface 2 otherwise opens one more session for every input size, beside the one that takes any.
         settings["static_shape_sessions"] = False

@@ -118,7 +118,7 @@ class TestForeignReplace:
 
 class TestPaintedFaces:
     """A VAE whose pictures show the painted face of a person (tests/tiny/face_packs.py), the more like them the nearer the latent's mean is to `best`:
-    likeness 1 there, and 0.1 from 0 on and below. Grey, without a face, where the mean is above `lost`."""
+    likeness 1 there, and 0.1 from 0 on and below; in the middle, three quarters of the picture wide and 112 pixels at most. Grey, without a face, where the mean is above `lost`."""
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("VAE",), "paint", "test"
 
@@ -153,8 +153,10 @@ class PaintedFaces:
             image[:] = 0.5
         else:
             likeness = max(0.1, 1 - abs(mean - self._best) / self._best)
-            face = torch.from_numpy(face_packs().painted_face(self._identity, 112, likeness=likeness)).float() / 255
-            image.reshape(-1, *image.shape[-3:])[:, 72:184, 72:184, :] = face
+            side = min(112, *(whole * 3 // 4 for whole in image.shape[-3:-1]))
+            face = torch.from_numpy(face_packs().painted_face(self._identity, side, likeness=likeness)).float() / 255
+            top, left = ((whole - side) // 2 for whole in image.shape[-3:-1])
+            image.reshape(-1, *image.shape[-3:])[:, top : top + side, left : left + side, :] = face
         return image
 
 
