@@ -1,15 +1,19 @@
-"""The house keeps its rules: who may import whom, what a start-up may load, and what the package contains."""
+"""The house keeps its rules: who may import whom, what a start-up may load, what the package contains, and what stands beside every node and workflow."""
 
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
+from tests.browser.help_graphs import PAGES, described_as, drawing, links, page_file, picture_file, places, titles
 from tests.conftest import ROOT
 
 if sys.version_info >= (3, 11):
@@ -144,6 +148,47 @@ def test_every_node_has_a_help_page_and_every_page_a_node():
     assert {path.stem for path in (ROOT / "js" / "docs").glob("*.md")} == ids
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"js/docs/{name}.md" in readme for name in ids)
+
+
+def test_every_help_page_shows_the_picture_of_what_it_draws_below_its_first_paragraph():
+    for name in PAGES:
+        title, _, shown, *_ = page_file(name).read_text(encoding="utf-8").split("\n\n")
+        alt, file = re.fullmatch(r'!\[([^]"]{30,})\]\((.+)\)', shown).groups()
+        assert alt.startswith(title.removeprefix("# ")), name
+        assert file == picture_file(name).name
+        with Image.open(picture_file(name)) as picture:
+            assert picture.format == "WEBP" and 500 <= picture.width <= 900, name
+            said = picture.getexif()[ExifTags.Base.ImageDescription]
+        assert said == described_as(name), f"{name} draws another graph than its picture: python -m tests.browser.help_pictures {name}"
+
+
+def test_the_help_pictures_are_small_and_none_is_of_no_page():
+    files = [path for path in (ROOT / "js" / "docs").iterdir() if path.suffix != ".md"]
+    assert {path.name for path in files} == {picture_file(name).name for name in PAGES}
+    sizes = {path.name: path.stat().st_size for path in files}
+    assert {name: size for name, size in sizes.items() if size >= 40_000} == {}
+    assert sum(sizes.values()) < 900_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_a_help_page_draws_is_around_its_node_and_leads_to_the_right_without_overlap(name):
+    graph = links(drawing(name))
+    title = page_file(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    assert any(each == title or each.startswith(f"{title} (") for each in titles(graph))
+    sizes = {each: (200 + 10 * index, 300 - 10 * index) for index, each in enumerate(titles(graph))}
+    placed = places(graph, sizes, [(20, 20)] * len(graph))
+    assert placed.keys() == sizes.keys()
+    assert all(placed[link.source][0] + sizes[link.source][0] < placed[link.target][0] for link in graph)
+    boxes = [(x, y, x + width, y + sizes[each][1]) for each, (x, y, width) in placed.items()]
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+
+
+@pytest.mark.parametrize(
+    "text", ["  IMAGE ─> Identity Gate", "Load Image ─> Identity Gate", "Load Image\n  IMAGE ─ face > Character References", "Load Image\n  IMAGE"]
+)
+def test_a_drawing_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ValueError, match="neither a node nor an output of one"):
+        links(text)
 
 
 def test_every_workflow_has_a_thumbnail_and_names_only_known_inputs():
