@@ -59,6 +59,8 @@ def refused(read, text, sentence):
         "mira": None,
         "mira_final": None,
         "mira_v2": None,
+        "mira_v10": None,
+        "mira_r16": None,
         "mira_000000500_fixed": None,
         "run_500/mira": None,
     }.items(),

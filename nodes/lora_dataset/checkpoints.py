@@ -19,7 +19,7 @@ MOST_STRENGTHS = 20
 STRONGEST = 10.0
 
 # ai-toolkit ends a name with the step in nine digits, musubi-tuner and sd-scripts with `-step00001000` or the epoch in six: one number at the end.
-_STEP = re.compile(r"^(?P<name>.*?)[-_ ]?(?:(?:step|epoch|e)[-_]?)?(?P<step>\d{2,})$", re.IGNORECASE)
+_STEP = re.compile(r"^(?P<name>.*?)(?:^|[-_ ])(?:(?:step|epoch|e)[-_]?)?(?P<step>\d{2,})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

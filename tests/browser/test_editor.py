@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.dlib]
 
 WORKFLOWS = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
 BYPASSED, MUTED, ALWAYS = 4, 2, 0
+TYPES = "() => app.graph.nodes.map(n => n.type).sort().join()"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classic", "Nodes 2.0"])
@@ -30,6 +31,7 @@ def editor(request, comfy):
     for name, pixels in pictures.items():
         comfy.upload(name, np.ascontiguousarray(pixels))
     with browser.editor(comfy.url, vue=request.param) as opened:
+        opened.vue = request.param
         yield opened
 
 
@@ -37,38 +39,42 @@ def ours(problems: list[str]) -> list[str]:
     return [problem for problem in problems if "likeness" in problem.lower()]
 
 
-def open_template(editor, name: str) -> None:
-    """Choose a workflow of ours in the template browser, as one does with the mouse."""
-    editor.page.get_by_role("button", name="Templates").click()
-    dialog = editor.page.get_by_role("dialog")
-    dialog.get_by_text("ComfyUI-Likeness", exact=True).click()
-    dialog.get_by_test_id(f"template-workflow-{name}").click()
-    dialog.wait_for(state="detached")
+def template(comfy, name: str) -> str:
+    """Where the host has a workflow of ours for the template browser, without the end of the file's name."""
+    pack = next(pack for pack, names in comfy.get("/workflow_templates").items() if "Likeness" in pack and name in names)
+    return f"/api/workflow_templates/{urllib.parse.quote(pack)}/{urllib.parse.quote(name)}"
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_template_browser_lists_the_workflow_with_its_thumbnail(comfy, name):
-    offered = comfy.get("/workflow_templates")
-    pack = next(pack for pack, names in offered.items() if "Likeness" in pack and name in names)
-    where = f"/api/workflow_templates/{urllib.parse.quote(pack)}/{urllib.parse.quote(name)}"
-    assert comfy.get(f"{where}.json")["nodes"]
+    assert comfy.get(f"{template(comfy, name)}.json")["nodes"]
     assert (ROOT / "example_workflows" / f"{name}.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_workflow_opens_from_the_template_browser_without_a_red_node_and_a_note_stands_first(editor, name):
+# Opened by hand, classic and in Nodes 2.0: names with signs that an address must not have as they are. The others open by the address that the card has.
+BY_HAND = {False: "Qwen 2512 + ReActor (fast 4 steps)", True: "Two characters, one scene"}
+
+
+def test_the_template_browser_shows_every_workflow_and_opens_the_one_that_is_clicked(editor):
+    name = BY_HAND[editor.vue]
     workflow = browser.read(ROOT / "example_workflows" / f"{name}.json")
     editor.problems.clear()
-    open_template(editor, name)
-    types = "() => app.graph.nodes.map(n => n.type).sort().join()"
-    editor.page.wait_for_function(f"wanted => ({types})() === wanted", arg=",".join(sorted(node["type"] for node in workflow["nodes"])), timeout=30_000)
+    editor.page.get_by_role("button", name="Templates").click()
+    dialog = editor.page.get_by_role("dialog")
+    dialog.get_by_text("ComfyUI-Likeness", exact=True).click()
+    cards = {one: dialog.get_by_test_id(f"template-workflow-{one}") for one in WORKFLOWS}
+    for one, card in cards.items():
+        card.scroll_into_view_if_needed()
+        picture = card.locator("img").first.element_handle()
+        editor.page.wait_for_function("picture => picture.complete", arg=picture, timeout=30_000)
+        assert picture.evaluate("picture => picture.naturalWidth") > 0, one
+    cards[name].click()
+    dialog.wait_for(state="detached")
+    editor.page.wait_for_function(f"wanted => ({TYPES})() === wanted", arg=",".join(sorted(node["type"] for node in workflow["nodes"])), timeout=30_000)
     editor.page.wait_for_timeout(700)
     # What the editor says of missing models, which are not those of this host.
     editor.page.keyboard.press("Escape")
-    assert editor.missing_types() == []
-    assert ours(editor.problems) == []
-    first = min(workflow["nodes"], key=lambda node: node["pos"][0])
-    assert first["type"] == "MarkdownNote" and "https://" in first["widgets_values"][0]
+    assert editor.missing_types() == [] and ours(editor.problems) == []
 
 
 def test_the_identity_gate_workflow_runs_and_sorts_the_pictures(editor, comfy):
@@ -106,35 +112,39 @@ def test_a_bypassed_gate_sends_everything_to_every_side(editor):
     assert not any(node["class_type"] == "LikenessIdentityGate" for node in prompt.values())
 
 
-# Every node in a minimal graph: an image source, the node, and a preview on each IMAGE output.
-BUILD = """async type => {
+# Every node of a list in one graph, each with the image source at its first socket for pictures and a preview on each IMAGE output.
+BUILD = """async types => {
     app.graph.clear()
-    const add = t => { const n = LiteGraph.createNode(t); app.graph.add(n); return n }
-    const image = add('LoadImage'), node = add(type)
-    const slot = node.inputs.findIndex(i => i.type === 'IMAGE')
-    if (slot >= 0) image.connect(0, node, slot)
-    node.outputs.forEach((o, i) => { if (o.type === 'IMAGE') node.connect(i, add('PreviewImage'), 0) })
-    await new Promise(r => setTimeout(r, 200))
-    return [String(image.id), String(node.id)]
+    const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n); return n }
+    const image = add('LoadImage', 0, 0)
+    const nodes = types.map((type, row) => {
+        const node = add(type, 400, row * 900)
+        const slot = node.inputs.findIndex(i => i.type === 'IMAGE')
+        if (slot >= 0) image.connect(0, node, slot)
+        const previews = node.outputs.flatMap((o, i) => o.type === 'IMAGE' ? [[i, add('PreviewImage', 900 + 300 * i, row * 900)]] : [])
+        previews.forEach(([i, preview]) => node.connect(i, preview, 0))
+        return [String(node.id), previews.map(([, preview]) => String(preview.id))]
+    })
+    await new Promise(r => setTimeout(r, 500))
+    return [String(image.id), nodes]
 }"""
 
 
-@pytest.mark.parametrize("mode", [BYPASSED, MUTED])
-def test_every_node_can_be_bypassed_and_muted(editor, comfy, mode):
-    for name, info in comfy.get("/object_info").items():
-        if not name.startswith("Likeness"):
-            continue
-        image, node = editor.js(BUILD, name)
-        editor.mode(name, mode)
+def test_every_node_can_be_bypassed_and_muted(editor, comfy):
+    infos = {name: info for name, info in comfy.get("/object_info").items() if name.startswith("Likeness")}
+    image, built = editor.js(BUILD, list(infos))
+    for mode in (BYPASSED, MUTED):
+        for name in infos:
+            editor.mode(name, mode)
         prompt = editor.prompt()
-        assert node not in prompt, name
-        previews = [entry["inputs"].get("images") for entry in prompt.values() if entry["class_type"] == "PreviewImage"]
-        takes_image = any(options[0] == "IMAGE" for kind in info["input"].values() for options in kind.values() if isinstance(options, list))
-        expected = [[image, 0] if mode == BYPASSED and takes_image else None] * info["output"].count("IMAGE")
-        if mode == BYPASSED and name == "LikenessCompareMethods":
-            # Each output lets the socket of its own place through, and only the first one is wired here.
-            expected = [[image, 0], None]
-        assert previews == expected, name
+        for (name, info), (node, previews) in zip(infos.items(), built, strict=True):
+            assert node not in prompt, (name, mode)
+            takes_image = any(options[0] == "IMAGE" for kind in info["input"].values() for options in kind.values() if isinstance(options, list))
+            expected = [[image, 0] if mode == BYPASSED and takes_image else None] * info["output"].count("IMAGE")
+            if mode == BYPASSED and name == "LikenessCompareMethods":
+                # Each output lets the socket of its own place through, and only the first one is wired here.
+                expected = [[image, 0], None]
+            assert [prompt[preview]["inputs"].get("images") for preview in previews] == expected, (name, mode)
 
 
 def test_the_help_page_of_every_node_opens(editor, comfy):
@@ -163,14 +173,6 @@ def test_the_help_page_of_every_node_opens(editor, comfy):
             timeout=20_000,
         )
     assert ours(editor.problems) == []
-
-
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_saving_and_loading_again_gives_the_same_prompt(editor, name):
-    editor.load(browser.read(ROOT / "example_workflows" / f"{name}.json"))
-    before = editor.prompt()
-    editor.load(json.loads(json.dumps(editor.workflow())))
-    assert editor.prompt() == before
 
 
 def test_the_editor_has_the_commercial_setting(editor, comfy):
@@ -209,7 +211,7 @@ def test_running_the_folder_workflow_shows_in_each_node_what_it_did(editor, comf
     assert said["LikenessDatasetExport"].splitlines()[1] == "To start the training:"
 
 
-# --- the rooms scene, flux and lora_dataset: workflows made by tests/browser/workflows.py ---
+# --- the files of all workflows; those of the rooms scene, flux and lora_dataset are made by tests/browser/workflows.py ---
 
 MODEL_WORKFLOWS = list(workflows.WORKFLOWS)
 WITHOUT_MODELS = ("Dataset from a folder",)
@@ -223,27 +225,45 @@ def equipped(editor, qwen, flux):
     return editor
 
 
-def refusals(comfy, prompt: dict) -> dict:
-    """What the host has against a prompt, by node. The run that begins when it has nothing is stopped."""
-    answer = comfy.post("/prompt", {"prompt": prompt})
-    while any(comfy.get("/queue").values()):
-        comfy.post("/queue", {"clear": True})
-        comfy.post("/interrupt", {})
-    return answer["node_errors"]
+@pytest.fixture(scope="module")
+def refusals(qwen, flux):
+    """What the host has against a prompt, by node; the same prompt is not asked for again. The run that begins when it has nothing is stopped."""
+    known = {}
+
+    def ask(prompt: dict) -> dict:
+        text = json.dumps(prompt, sort_keys=True)
+        if text not in known:
+            known[text] = qwen.post("/prompt", {"prompt": prompt})["node_errors"]
+            while any(qwen.get("/queue").values()):
+                qwen.post("/queue", {"clear": True})
+                qwen.post("/interrupt", {})
+        return known[text]
+
+    return ask
 
 
-@pytest.mark.parametrize("name", MODEL_WORKFLOWS)
-def test_a_workflow_of_models_has_nothing_red_and_the_host_takes_its_prompt(equipped, qwen, name):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_has_nothing_red_a_note_first_a_prompt_that_the_host_takes_and_is_the_same_after_saving(equipped, comfy, refusals, name):
     equipped.problems.clear()
-    equipped.load(browser.read(ROOT / "example_workflows" / f"{name}.json"))
+    # What the template browser loads.
+    workflow = comfy.get(f"{template(comfy, name)}.json")
+    equipped.load(workflow)
+    assert equipped.missing_types() == []
     assert equipped.js("() => app.graph.nodes.filter(node => node.has_errors).map(node => node.title)") == []
+    first = min(workflow["nodes"], key=lambda node: node["pos"][0])
+    assert first["type"] == "MarkdownNote" and "https://" in first["widgets_values"][0]
+
     prompt = equipped.prompt()
-    assert refusals(qwen, prompt) == {} and equipped.errors() == [] and ours(equipped.problems) == []
+    equipped.load(json.loads(json.dumps(equipped.workflow())))
+    assert equipped.prompt() == prompt
+    assert equipped.errors() == [] and ours(equipped.problems) == []
+    if name in MODEL_WORKFLOWS:
+        assert refusals(prompt) == {}
     for node in prompt.values():
         if node["class_type"] == "LikenessQwenScene":
             seed = node["inputs"]["seed"]
-            first = prompt[seed[0]]["inputs"]["seed"] if isinstance(seed, list) else seed
-            assert node["inputs"]["preset"] in ("fast", "balanced", "quality") and first == 1
+            given = prompt[seed[0]]["inputs"]["seed"] if isinstance(seed, list) else seed
+            assert node["inputs"]["preset"] in ("fast", "balanced", "quality") and given == 1
 
 
 @pytest.mark.parametrize("name", [name for name in MODEL_WORKFLOWS if name not in WITHOUT_MODELS])
