@@ -192,6 +192,16 @@ def test_tiles_that_would_be_too_small_beside_each_other_go_on_in_further_lines_
     assert box_of(found(pixels, (1, 2, 3)))[0] == boxes[0][0]
 
 
+@pytest.mark.parametrize("together", [2, 3, 4])
+def test_tiles_that_belong_together_are_not_parted_by_the_end_of_a_line(together):
+    shades = [(20 * i, 100, 100) for i in range(3 * together)]
+    cell = Cell(tuple(tile(shade, None, "") for shade in shades))
+    pixels = figures.grid("t", ["a", "b", "c"], [Row("r", (cell, None, None))], together=together)
+    tops = [box_of(found(pixels, shade))[1] for shade in shades]
+    runs = [tops[first : first + together] for first in range(0, len(tops), together)]
+    assert all(len(set(run)) == 1 for run in runs) and len(set(tops)) > 1
+
+
 @pytest.mark.parametrize("tile_side", [192, 90, 30])
 def test_no_text_of_a_grid_covers_another_or_leaves_the_paper_whatever_the_names_are(tile_side):
     rows = [

@@ -183,7 +183,7 @@ def test_what_failed_is_in_the_report_with_its_reason_and_without_a_suggestion_t
 def drawn(monkeypatch, name):
     """What is handed to a figure's drawing, in a list that fills when it is drawn."""
     calls, real = [], getattr(sweep_sheet.figures, name)
-    monkeypatch.setattr(sweep_sheet.figures, name, lambda *about: calls.append(about) or real(*about))
+    monkeypatch.setattr(sweep_sheet.figures, name, lambda *about, **more: calls.append(about) or real(*about, **more))
     return calls
 
 
@@ -192,7 +192,7 @@ def test_the_grid_has_a_line_for_each_checkpoint_and_says_why_one_is_empty(monke
     pixels = grid(swept((checkpoint("bad", error="empty"), checkpoint("mira_500"), checkpoint("flux")), broken=["flux"]), "LoRA sweep, Mira")
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and min(pixels.shape[:2]) > 100
     ((title, columns, lines),) = calls
-    assert title == "LoRA sweep, Mira" and list(columns) == ["no LoRA", "strength 0.6", "strength 0.8"]
+    assert title == "LoRA sweep, Mira: in each cell 1 prompt x 2 seeds, in order" and list(columns) == ["no LoRA", "strength 0.6", "strength 0.8"]
     bad, mira_500, flux = lines
     assert [one.label for one in lines] == ["bad", "mira_500", "flux"] and not bad.cells and bad.error == "empty" and "matches nothing" in flux.error
     assert [one.heading for one in mira_500.cells] == ["0.20 · 0 of 2", "0.60 · 2 of 2", "0.70 · 2 of 2"]
@@ -204,7 +204,7 @@ def test_the_plot_has_a_line_for_each_strength_and_one_without_a_lora(monkeypatc
     assert plot(result, mira()).ndim == 3
     ((title, ticks, lines, label, thresholds),) = calls
     assert (
-        (title, label) == ("Identity mean with Mira over checkpoints", "mean likeness score; bars: standard error")
+        (title, label) == ("Identity mean with Mira over checkpoints", "mean likeness score over the step of training; bars: standard error")
         and list(ticks) == ["500", "mira"]
         and [line.name for line in lines] == ["no LoRA", "strength 0.6", "strength 0.8"]
     )
@@ -214,4 +214,4 @@ def test_the_plot_has_a_line_for_each_strength_and_one_without_a_lora(monkeypatc
 def test_checkpoints_of_the_same_step_are_told_by_their_names_in_the_plot(monkeypatch):
     calls = drawn(monkeypatch, "line_plot")
     plot(swept((checkpoint("a_500", step=500), checkpoint("b_500", step=500))), mira())
-    assert list(calls[0][1]) == ["a_500", "b_500"]
+    assert list(calls[0][1]) == ["a_500", "b_500"] and calls[0][3] == "mean likeness score; bars: standard error"

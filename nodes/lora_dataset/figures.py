@@ -75,12 +75,13 @@ class Row:
     error: str = ""
 
 
-def grid(title: str, columns: Sequence[str], rows: Sequence[Row], tile_side: int = 192) -> np.ndarray:
-    """Rows x columns of cells, each with its tiles side by side, uint8 [H,W,3]. tile_side: the longest side of a tile where there is room for it.
+def grid(title: str, columns: Sequence[str], rows: Sequence[Row], tile_side: int = 192, together: int = 1) -> np.ndarray:
+    """Rows x columns of cells, each with its tiles side by side, uint8 [H,W,3]. tile_side: the longest side of a tile where there is room for it;
+    together: so many tiles of a cell belong to each other (the seeds of a prompt) and are not parted by a line's end where a line holds as many.
 
     Tiles have the shape of the pictures. Where those of a cell would become too small or a strip too wide beside each other, they go on in further lines, in all cells alike.
     """
-    return _grid(title, columns, rows, tile_side).pixels()
+    return _grid(title, columns, rows, tile_side, together).pixels()
 
 
 @dataclass(frozen=True)
@@ -177,16 +178,17 @@ class _Plan:
             low, high = (middle, high) if max(layout.width, layout.height) <= LONGEST_SIDE else (low, middle - 1)
         return low
 
-    def best(self, tile_side: int) -> _Layout:
+    def best(self, tile_side: int, together: int = 1) -> _Layout:
         """Of the layouts in which tiles are large enough, else the largest, the one with the fewest lines that is not too wide."""
         counts = dict.fromkeys(-(-self.most // lines) for lines in range(1, self.most + 1))
+        counts = [count for count in counts if count % together == 0 or together % count == 0]
         layouts = [self.layout(self.largest(tile_side, per_line), per_line) for per_line in counts]
         return max(layouts, key=lambda one: (min(max(one.tile), STILL_GOOD * tile_side), -max(one.width / one.height, WIDEST)))
 
 
-def _grid(title: str, columns: Sequence[str], rows: Sequence[Row], tile_side: int) -> Canvas:
+def _grid(title: str, columns: Sequence[str], rows: Sequence[Row], tile_side: int, together: int = 1) -> Canvas:
     plan = _Plan(columns, rows)
-    measures = plan.best(tile_side)
+    measures = plan.best(tile_side, together)
     canvas = Canvas(measures.width, measures.height)
     canvas.text(MARGIN, MARGIN + TITLE_SIZE / 2, title, TITLE_SIZE, canvas.width - 2 * MARGIN)
     y = TITLE_HEIGHT

@@ -159,7 +159,10 @@ def grid(result: Result, title: str) -> np.ndarray:
             lines.append(figures.Row(checkpoint.label, (), checkpoint.error or result.failed.get(checkpoint.label, "")))
         else:
             lines.append(figures.Row(checkpoint.label, tuple(_grid_cell(cell, cell is suggested) for cell in row)))
-    return figures.grid(title, [NO_LORA, *(f"strength {strength:g}" for strength in result.plan.strengths)], lines)
+    prompts, seeds = len(result.plan.prompts), len(result.plan.seeds)
+    if prompts * seeds > 1:
+        title += f": in each cell {prompts} prompt{'s' if prompts > 1 else ''} x {seeds} seed{'s' if seeds > 1 else ''}, in order"
+    return figures.grid(title, [NO_LORA, *(f"strength {strength:g}" for strength in result.plan.strengths)], lines, together=seeds)
 
 
 def _grid_cell(cell: Cell, suggested: bool) -> figures.Cell:
@@ -189,8 +192,9 @@ def plot(result: Result, identity: Identity) -> np.ndarray:
     ticks = [one.label if one.step is None else str(one.step) for one in shown]
     # Steps say enough only of one training: 500 and 1000 of two LoRAs would look like one that went on.
     trainings = {re.sub(rf"0*{one.step}(?!\d)", "", one.label) for one in shown if one.step is not None}
-    if len(trainings) > 1 or len(set(ticks)) < len(ticks):
-        ticks = [one.label for one in shown]
+    what = "mean likeness score over the step of training"
+    if len(trainings) != 1 or len(set(ticks)) < len(ticks):
+        what, ticks = "mean likeness score", [one.label for one in shown]
     return figures.line_plot(
-        f"Identity mean with {identity.name} over checkpoints", ticks, lines, "mean likeness score; bars: standard error", (("standard", thresholds.standard),)
+        f"Identity mean with {identity.name} over checkpoints", ticks, lines, f"{what}; bars: standard error", (("standard", thresholds.standard),)
     )
