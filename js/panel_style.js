@@ -66,12 +66,19 @@ ${shades}
 .likeness-panel .tile img, .likeness-panel .tile .blank {
   display: block; flex: 1 1 0; min-height: 0; width: 100%; object-fit: cover; object-position: 50% 30%;
 }
+.likeness-panel .cast .tile img { object-fit: contain; object-position: 50% 50%; }
 .likeness-panel .tile .blank { display: grid; place-items: center; color: var(--faint); font-size: 16px; }
 .likeness-panel .tile[data-verdict="reject"] img, .likeness-panel .tile[data-verdict="no face"] img { opacity: 0.6; filter: grayscale(0.7); }
 .likeness-panel .said { display: flex; align-items: center; gap: 5px; padding: 2px 5px; font-variant-numeric: tabular-nums; }
 .likeness-panel .said .mark { background: var(--verdict); }
 .likeness-panel .score { font-weight: 600; }
 .likeness-panel .name { margin-left: auto; color: var(--faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.likeness-panel .named .tile { height: 150px; }
+.likeness-panel .named .said { flex-wrap: wrap; gap: 0 5px; }
+.likeness-panel .named .name {
+  flex: 0 0 100%; height: 39px; font-size: 10px; line-height: 13px; white-space: normal; overflow-wrap: anywhere;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
+}
 .likeness-panel .pin { position: absolute; left: 3px; top: 3px; display: none; width: 20px; height: 20px; padding: 3px; border-radius: 50%; background: #000c; }
 .likeness-panel .pin svg { display: block; fill: #fff; }
 .likeness-panel .tile[data-pinned] .pin { display: block; }

@@ -26,6 +26,9 @@ const VERDICT_WORDS = {
 /** A verdict in the editor's language. */
 export const verdictWord = (verdict) => VERDICT_WORDS[verdict]();
 
+/** Whether a picture is called by more than its number, as in a sweep. */
+const isNamed = ({ name }, index) => name !== String(index + 1);
+
 const shown = (score) => (score === null ? say("no_score", "no score") : score.toFixed(2));
 
 export class PanelView {
@@ -167,6 +170,8 @@ export class PanelView {
     this.run = run;
     [this.low, this.high] = range(run);
     this.drawAxis();
+    this.grid.classList.toggle("named", run.pictures.some((picture, i) => isNamed(picture, i)));
+    this.grid.classList.toggle("cast", run.identities.length > 1);
     if (sameTiles) return;
     this.tiles = run.pictures.map((picture, i) => this.makeTile(picture, i));
     this.current = Math.min(this.current, this.tiles.length - 1);
@@ -188,7 +193,7 @@ export class PanelView {
       image.src = source;
       tile.append(image);
     } else {
-      tile.append(make("span", "blank", picture.name));
+      tile.append(make("span", "blank", String(index + 1)));
     }
     const said = make("span", "said"), pin = make("span", "pin"), open = make("span", "open");
     said.dataset.verdict = "";
@@ -346,8 +351,13 @@ export class PanelView {
       url: (at) => this.url(this.run, at, true) ?? this.url(this.run, at, false),
       told: (at) => {
         const { verdict, score, pinned } = this.judged[at];
-        const values = { name: this.run.pictures[at].name, count: this.tiles.length, verdict: verdictWord(verdict), score: shown(score) };
-        return [verdict, say("picture_of", "Picture {name} of {count}: {verdict}, {score}", values) + (pinned ? say("and_by_hand", ", pinned by hand") : "")];
+        const picture = this.run.pictures[at];
+        const values = { name: picture.name, count: this.tiles.length, verdict: verdictWord(verdict), score: shown(score) };
+        // Behind a name that ends in a seed, "of 14" would count seeds.
+        const told = isNamed(picture, at)
+          ? `${say("picture_is", "Picture {name}: {verdict}, {score}", values)} (${at + 1}/${values.count})`
+          : say("picture_of", "Picture {name} of {count}: {verdict}, {score}", values);
+        return [verdict, told + (pinned ? say("and_by_hand", ", pinned by hand") : "")];
       },
       done: (at) => this.goTo(at, true),
     });

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,9 +85,11 @@ class Editor:
     def run(self, timeout_ms: int = 120_000) -> None:
         """Press Run and wait until the queue is empty again."""
         self.js("async () => { await app.queuePrompt(0, 1) }")
-        self.page.wait_for_function(
-            "async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length && !q.queue_pending.length }", timeout=timeout_ms
-        )
+        # Playwright's wait_for_function takes the promise of an async function for its answer, so this asks itself.
+        end = time.monotonic() + timeout_ms / 1000
+        while self.js("async () => { const q = await (await fetch('/queue')).json(); return q.queue_running.length + q.queue_pending.length }"):
+            assert time.monotonic() < end, f"The run did not end within {timeout_ms} ms."
+            self.page.wait_for_timeout(100)
         self.page.wait_for_timeout(1500)
 
     def missing_types(self) -> list[str]:

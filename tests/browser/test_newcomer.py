@@ -1,13 +1,13 @@
 """A newcomer's way, with mouse and file dialog alone: template browser, Identity gate, pictures, Run, the line dragged, Run again; in both ways of drawing nodes."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.browser import editor as browser
-from tests.browser.test_editor import open_template
 from tests.browser.test_panel import GATE, LINE, PANEL, TILE, count, drag_line, inputs, verdicts
 from tests.conftest import ROOT, comfyui_root
 from tests.tiny.drawn_faces import EDDA, MIRA, TOMAS, portrait
@@ -79,13 +79,25 @@ def wait_until_shown(editor, passed: int, rejected: int) -> None:
     )
 
 
-def press_run(editor) -> None:
+def open_template(editor, name: str) -> None:
+    """Choose a workflow of ours in the template browser, as one does with the mouse."""
+    editor.page.get_by_role("button", name="Templates").click()
+    dialog = editor.page.get_by_role("dialog")
+    dialog.get_by_text("ComfyUI-Likeness", exact=True).click()
+    dialog.get_by_test_id(f"template-workflow-{name}").click()
+    dialog.wait_for(state="detached")
+
+
+def press_run(editor, host) -> None:
     """The button Run, until all is done."""
     with editor.page.expect_response(lambda answer: answer.url.endswith("/prompt") and answer.request.method == "POST") as sent:
         editor.page.get_by_test_id("queue-button").click()
     assert sent.value.ok, sent.value.text()
     prompt = sent.value.json()["prompt_id"]
-    editor.page.wait_for_function("async prompt => prompt in await (await fetch(`/history/${prompt}`)).json()", arg=prompt, timeout=120_000)
+    end = time.monotonic() + 120
+    while prompt not in host.get(f"/history/{prompt}"):
+        assert time.monotonic() < end, "The run did not end within two minutes."
+        editor.page.wait_for_timeout(100)
     editor.page.wait_for_timeout(1000)
 
 
@@ -103,7 +115,7 @@ def test_from_the_template_to_a_run_with_another_threshold(host, files, vue):
         assert page.locator(PANEL).count() == 0
 
         host.post("/test_looks/reset", {})
-        press_run(editor)
+        press_run(editor, host)
         page.locator(TILE).nth(2).wait_for(timeout=60_000)
         wait_until_shown(editor, 1, 2)
         assert host.get("/test_looks") >= len(files)
@@ -118,7 +130,7 @@ def test_from_the_template_to_a_run_with_another_threshold(host, files, vue):
         assert (count(editor, "Passed"), count(editor, "Rejected")) == (1, 2)
 
         host.post("/test_looks/reset", {})
-        press_run(editor)
+        press_run(editor, host)
         wait_until_shown(editor, 2, 1)
         assert verdicts(editor) == ["pass", "reject", "pass"]
         assert host.get("/test_looks") == 0

@@ -227,9 +227,7 @@ def test_undo_takes_a_drag_back_and_the_panel_stays(gate):
     drag_line(gate, 0.7)
     assert inputs(gate)["strictness"] == "custom"
     gate.page.keyboard.press("Control+z")
-    gate.page.wait_for_function(
-        "async () => (await app.graphToPrompt()).output[app.graph.nodes.find(n => n.type === 'LikenessIdentityGate').id].inputs.strictness === 'standard'"
-    )
+    gate.page.wait_for_function("type => app.graph.nodes.find(n => n.type === type).widgets.find(w => w.name === 'strictness').value === 'standard'", arg=GATE)
     gate.page.wait_for_function(f"() => document.querySelector('{PANEL} .value')?.textContent === '0.50 standard'")
     assert verdicts(gate) == ["pass", "reject", "reject"] and gate.page.locator(PANEL).count() == 1
 
