@@ -60,6 +60,8 @@ def refused(read, text, sentence):
         "mira_final": None,
         "mira_v2": None,
         "mira_v10": None,
+        "miraStep500": 500,
+        "mira.epoch_30": 30,
         "mira_r16": None,
         "mira_000000500_fixed": None,
         "run_500/mira": None,

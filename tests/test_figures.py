@@ -202,6 +202,14 @@ def test_tiles_that_belong_together_are_not_parted_by_the_end_of_a_line(together
     assert all(len(set(run)) == 1 for run in runs) and len(set(tops)) > 1
 
 
+@pytest.mark.parametrize("groups, together, rows", [(5, 3, 8), (5, 4, 10), (1, 11, 3), (1, 13, 8), (1, 61, 2)])
+def test_keeping_tiles_together_costs_little_of_their_size(groups, together, rows):
+    cell = Cell((tile((200, 30, 90), None, ""),) * (groups * together))
+    plan = figures._Plan(["c"] * 6, [Row(str(i), (cell,) * 6) for i in range(rows)])
+    alone, kept = plan.best(192), plan.best(192, together)
+    assert max(kept.tile) > 0.75 * max(alone.tile) and (groups == 1 or kept.per_line % together == 0)
+
+
 @pytest.mark.parametrize("tile_side", [192, 90, 30])
 def test_no_text_of_a_grid_covers_another_or_leaves_the_paper_whatever_the_names_are(tile_side):
     rows = [

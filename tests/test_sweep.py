@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from dataclasses import replace
 from itertools import combinations
 from statistics import mean
@@ -369,6 +370,54 @@ def test_a_watch_is_told_of_each_picture_with_the_picture_where_it_is_new():
     known, new = [one[2] for one in watch.said if one[0] == "finished" and not one[2]], [one[1] for one in watch.said if one[0] == "finished" and one[2]]
     assert len(known) == 8 and [one[1] for one in watch.said if one[0] == "begin"] == new and ("plan", 4, 8) in watch.said
     assert {(shot.checkpoint, shot.strength) for shot in new} == {(FIRST, 1.0)} and len(new) == 4
+
+
+class Keeping(Told):
+    """Holds the pictures that are given out whole, and stops when so many have begun."""
+
+    def __init__(self, stop_at):
+        super().__init__()
+        self.stop_at, self.whole = stop_at, []
+
+    def begin(self, shots):
+        super().begin(shots)
+        if sum(one[0] == "begin" for one in self.said) > self.stop_at:
+            raise Stopped
+
+    def finished(self, shown, image):
+        super().finished(shown, image)
+        if image is not None:
+            self.whole.append(shown.shot)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 5, 8, 13, 19])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_picture_is_given_out_whole_once_however_often_the_sweep_is_stopped(stop, batch):
+    remembered, first, second = memory(), Keeping(stop), Keeping(1000)
+    with pytest.raises(Stopped):
+        swept(remembered=remembered, watch=first, group=3, batch=batch)
+    swept(remembered=remembered, watch=second, group=3, batch=batch)
+    everything = [*plan().base, *(shot for cell in plan().cells() for shot in plan().cell(*cell))]
+    given = first.whole + second.whole
+    assert len(given) == len(everything) and set(given) == set(everything)
+
+
+def test_a_stop_waits_for_no_more_than_the_picture_that_is_being_measured():
+    class Slow(ByPixel):
+        def faces(self, *args, **kwargs):
+            time.sleep(0.05)
+            return super().faces(*args, **kwargs)
+
+    who, remembered = mira(Slow()), memory()
+    with pytest.raises(Stopped):
+        swept(remembered=remembered, who=who, watch=Keeping(8), group=8)
+    assert who.recognizer.asked <= 6
+
+
+@pytest.mark.parametrize("batch", [0, -1, 65])
+def test_a_batch_that_cannot_be_is_one_sentence(batch):
+    with pytest.raises(InputError, match=rf"^batch is {batch}; choose 1 to 64\.$"):
+        swept(batch=batch)
 
 
 # --- figures ---

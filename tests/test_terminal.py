@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -319,6 +320,12 @@ def test_a_console_without_the_letters_of_a_name_does_not_end_the_run(put, her, 
 def test_a_reader_that_goes_away_ends_the_run_without_a_word(put, her, people, tmp_path, monkeypatch, capsys, report):
     reading, writing = os.pipe()
     os.close(reading)
+    # Until a child process that another thread was just starting has let go of its copy of the reading end.
+    end = time.monotonic() + 10
+    with pytest.raises(BrokenPipeError):
+        while time.monotonic() < end:
+            os.write(writing, b"x")
+            time.sleep(0.01)
     with os.fdopen(writing, "w", buffering=1) as closed:
         monkeypatch.setattr(sys, "stdout", closed)
         extra = ["--json", str(tmp_path / "report.json")] if report else []

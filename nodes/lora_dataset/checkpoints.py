@@ -19,7 +19,8 @@ MOST_STRENGTHS = 20
 STRONGEST = 10.0
 
 # ai-toolkit ends a name with the step in nine digits, musubi-tuner and sd-scripts with `-step00001000` or the epoch in six: one number at the end.
-_STEP = re.compile(r"^(?P<name>.*?)(?:^|[-_ ])(?:(?:step|epoch|e)[-_]?)?(?P<step>\d{2,})$", re.IGNORECASE)
+# A number right behind a letter is a version or a rank (`v10`, `r16`), unless the word before it says step or epoch.
+_STEP = re.compile(r"^(?P<name>.*?)(?:[-_ .]?(?:step|epoch)[-_]?|(?:^|[-_ ])(?:e[-_]?)?)(?P<step>\d{2,})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

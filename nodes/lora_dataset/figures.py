@@ -180,8 +180,13 @@ class _Plan:
 
     def best(self, tile_side: int, together: int = 1) -> _Layout:
         """Of the layouts in which tiles are large enough, else the largest, the one with the fewest lines that is not too wide."""
-        counts = dict.fromkeys(-(-self.most // lines) for lines in range(1, self.most + 1))
-        counts = [count for count in counts if count % together == 0 or together % count == 0]
+        groups = -(-self.most // together)
+        if groups == 1:
+            counts = dict.fromkeys(-(-self.most // lines) for lines in range(1, self.most + 1))
+        else:
+            whole = (together * -(-groups // lines) for lines in range(1, groups + 1))
+            parts = (count for count in range(together, 0, -1) if together % count == 0)
+            counts = dict.fromkeys((*whole, *parts))
         layouts = [self.layout(self.largest(tile_side, per_line), per_line) for per_line in counts]
         return max(layouts, key=lambda one: (min(max(one.tile), STILL_GOOD * tile_side), -max(one.width / one.height, WIDEST)))
 

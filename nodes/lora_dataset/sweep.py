@@ -48,6 +48,8 @@ PRESET_STRENGTHS = "0.6..1.0"
 # The side that pictures are reduced to before they are compared: what is left is composition, light and colour.
 COMPARED_SIDE = 64
 THUMBNAIL_SIDE = 320
+# So many pictures are held whole while they wait to be measured.
+MOST_MEASURED = 4
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
@@ -69,6 +71,8 @@ class Plan:
             raise InputError("No prompt is written: write one a line, with {trigger} where the LoRA's trigger word goes.")
         if len(self.prompts) > MOST_PROMPTS:
             raise InputError(f"{len(self.prompts)} prompts are written; {MOST_PROMPTS} is the most.")
+        if not 1 <= self.batch <= MOST_SEEDS:
+            raise InputError(f"batch is {self.batch}; choose 1 to {MOST_SEEDS}.")
 
     @property
     def usable(self) -> tuple[Checkpoint, ...]:
@@ -323,7 +327,7 @@ class Watch:
         """One step of them is done."""
 
     def finished(self, shown: Shown, image: object | None) -> None:
-        """A picture is known. image: whole, None where it was known before."""
+        """A picture is known. image: whole, where it is given out for the first time, also one that an earlier run only sampled."""
 
     def check(self) -> None:
         """Called between two pieces of work."""
@@ -337,6 +341,7 @@ class Memory:
         self.latents, self._most = latents, most
         self._shown: OrderedDict[tuple, Shown] = OrderedDict()
         self._seconds: OrderedDict[tuple, float] = OrderedDict()
+        self._waiting: set[tuple] = set()
 
     def look(self, key: tuple, who: tuple) -> Shown | None:
         if (key, who) in self._shown:
@@ -352,10 +357,16 @@ class Memory:
         """A latent, and how long it took: a sweep that is stopped before it is decoded has both."""
         self.latents.keep(key, latent)
         self._seconds[key] = seconds
+        self._waiting.add(key)
         self._forget()
+
+    def is_waiting(self, key: tuple) -> bool:
+        """Whether a picture was sampled and never given out."""
+        return key in self._waiting
 
     def keep(self, key: tuple, who: tuple, shown: Shown) -> None:
         self._shown[key, who], self._seconds[key] = shown, shown.seconds
+        self._waiting.discard(key)
         self._forget()
 
     def _forget(self) -> None:
@@ -363,9 +374,13 @@ class Memory:
             while len(kept) > self._most:
                 kept.popitem(last=False)
 
+        # Of what is forgotten nothing waits.
+        self._waiting.intersection_update(self._seconds)
+
     def clear(self) -> None:
         self._shown.clear()
         self._seconds.clear()
+        self._waiting.clear()
         self.latents.clear()
 
 
@@ -407,16 +422,21 @@ class _Run:
         # One: recognizers are not made for two at a time.
         self.measurer = ThreadPoolExecutor(1, "likeness-measuring")
         self.measuring: deque[tuple[Shot, Any, Future]] = deque()
+        # Seconds of a sampling that went to earlier pictures.
+        self.aside = 0.0
 
     def result(self) -> Result:
         try:
             self._make_all()
-            self._collect(wait=True)
+            self._collect(0)
         finally:
-            # A sweep that is stopped keeps what was under way, too; the reason why it is stopped is told, not what comes of this.
+            # Of a sweep that is stopped: what is measured is kept and given out, what waits for it has its latent. Why it is stopped is told, nothing else.
+            for *_, future in self.measuring:
+                future.cancel()
             with suppress(Exception):
-                for shot, _, future in self.measuring:
-                    self.memory.keep(self._key(shot), self.who, future.result())
+                for measured in self.measuring:
+                    if not measured[-1].cancelled():
+                        self._take(*measured)
             self.measurer.shutdown()
         return self._told()
 
@@ -434,8 +454,8 @@ class _Run:
     def _remember(self, shot: Shot) -> bool:
         """Whether that picture is known: measured for this person, or only made, then it is measured."""
         self.watch.check()
-        key = self._key(shot)
-        known = self.memory.look(key, self.who)
+        key, image = self._key(shot), None
+        known, waiting = self.memory.look(key, self.who), self.memory.is_waiting(key)
         if known is None:
             latent = self.memory.latents.look(key)
             image = None if latent is None else self._tried([shot], lambda: self.studio.decode(latent))
@@ -445,7 +465,7 @@ class _Run:
             known = self._measured(shot, self.studio.picture(image), self.memory.seconds(key))
             self.memory.keep(key, self.who, known)
         self.shown[shot] = self._judged(known, shot, remembered=True)
-        self.watch.finished(self.shown[shot], None)
+        self.watch.finished(self.shown[shot], image if waiting else None)
         return True
 
     def _encode(self, shots: Sequence[Shot]) -> None:
@@ -478,17 +498,16 @@ class _Run:
             for seeds, batch in group:
                 self.watch.check()
                 self.watch.begin(batch)
-                start = time.perf_counter()
+                start, self.aside = time.perf_counter(), 0.0
                 latents = self._tried(batch, lambda seeds=seeds, batch=batch: painter.sample(batch[0].text, seeds, self._step))
                 if latents is None:
                     continue
-                seconds, by_seed = (time.perf_counter() - start) / len(seeds), dict(zip(seeds, latents))
+                seconds, by_seed = (time.perf_counter() - start - self.aside) / len(seeds), dict(zip(seeds, latents))
                 for shot in batch:
                     sampled.append((shot, by_seed[shot.seed], seconds))
                     self.memory.sampled(self._key(shot), by_seed[shot.seed], seconds)
-            # No more than one group waits to be measured, whole as it is.
-            self._collect(wait=True)
             for shot, latent, seconds in sampled:
+                self._collect(MOST_MEASURED - 1)
                 self.watch.check()
                 start = time.perf_counter()
                 # One at a time: so a sweep that goes on decodes what an undisturbed one does.
@@ -515,17 +534,22 @@ class _Run:
             yield group
 
     def _step(self, done: int, steps: int, preview: object) -> None:
+        start = time.perf_counter()
         self._collect()
+        self.aside += time.perf_counter() - start
         self.watch.step(done, steps, preview)
 
-    def _collect(self, wait: bool = False) -> None:
-        """Take over what has been measured, in order; `wait` for all of it."""
-        while self.measuring and (wait or self.measuring[0][2].done()):
-            shot, image, future = self.measuring.popleft()
-            shown = future.result()
-            self.memory.keep(self._key(shot), self.who, shown)
-            self.shown[shot] = self._judged(shown, shot)
-            self.watch.finished(self.shown[shot], image)
+    def _collect(self, most: int | None = None) -> None:
+        """Take over what has been measured, in order, and wait until at most `most` are left."""
+        while self.measuring and (self.measuring[0][-1].done() or (most is not None and len(self.measuring) > most)):
+            self.watch.check()
+            self._take(*self.measuring.popleft())
+
+    def _take(self, shot: Shot, image: Any, future: Future) -> None:
+        shown = future.result()
+        self.memory.keep(self._key(shot), self.who, shown)
+        self.shown[shot] = self._judged(shown, shot)
+        self.watch.finished(self.shown[shot], image)
 
     def _tried(self, shots: Sequence[Shot], work: Callable[[], Any]) -> Any:
         """What `work` gives; None when there is not enough memory for it, which is told in the pictures' place."""

@@ -286,7 +286,7 @@ class LikenessLoraSweep(io.ComfyNode):
         most = one(limit, "limit")
         if plan.count > most:
             raise InputError(
-                f"This sweep is {plan.count} pictures ({plan.arithmetic}), the limit is {most}{_how_long(studio, plan.count)}: name fewer, or raise limit."
+                f"This sweep is {plan.count} pictures ({plan.arithmetic}), the limit is {most}{_how_long(studio, plan)}: name fewer, or raise limit."
             )
         notes = _held_out_notes(who, one(dataset_folder, "dataset_folder").strip())
         saver = _saver(cls, target) if target is not None and one(save_pictures, "save_pictures") else None
@@ -295,7 +295,7 @@ class LikenessLoraSweep(io.ComfyNode):
             result = sweep.run(plan, studio, MEMORY, who, rules, showing, one(group, "group"), pinned)
             hook({"event": "swept", "suggestion": result.suggestion.reason})
         if showing.seconds:
-            _PACE[studio.pace] = sum(showing.seconds) / len(showing.seconds)
+            _PACE[(*studio.pace, plan.batch)] = sum(showing.seconds) / len(showing.seconds)
         made = [shown for cell in (result.base, *result.cells) for shown in cell.pictures if shown.judgement is not None]
         _lacking += any(cell.errors for cell in (result.base, *result.cells))
         result = sweep.with_notes(result, [*notes, *panel.pin_notes(pinned, made)])
@@ -334,9 +334,9 @@ def _path_of(name: str) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _how_long(studio: Studio, count: int) -> str:
-    pace = _PACE.get(studio.pace)
-    return "" if pace is None else f", and at {pace:.1f} s each, as in the last sweep, it would take about {told(pace * count)}"
+def _how_long(studio: Studio, plan: sweep.Plan) -> str:
+    pace = _PACE.get((*studio.pace, plan.batch))
+    return "" if pace is None else f", and at {pace:.1f} s each, as in the last sweep, it would take about {told(pace * plan.count)}"
 
 
 def _held_out_notes(identity: Identity, folder: str) -> list[str]:
@@ -448,9 +448,11 @@ class Showing(sweep.Watch):
     def finished(self, shown: sweep.Shown, image) -> None:
         if image is None:
             return
-        self.seconds.append(shown.seconds)
         if self._save is not None:
             self._save(shown, image)
+        if shown.remembered:
+            return
+        self.seconds.append(shown.seconds)
         with suppress(OSError):
             pixels = small_copy(Studio.picture(image).pixels, host.PREVIEW_SIDE)
             self._node.show(drawing.badge(pixels, shown.judgement, self._known + len(self.seconds)))
