@@ -398,7 +398,8 @@ def run(
 
     studio: sweep_studio.Studio or what acts like one. What `memory` knows is not made again, and each new picture goes into it at once, so that a sweep
     that is stopped loses nothing. Every distinct text is encoded once, each LoRA read once, and pictures are decoded in groups, so that the host does not
-    change models for each; a group is measured while the next one is sampled. A checkpoint that cannot be loaded is left out with its reason, a picture that memory does not suffice for, too; the others go on.
+    change models for each; a group is measured while the next one is sampled. A checkpoint that cannot be loaded is left out with its reason, a picture that
+    memory does not suffice for, too; the others go on.
     pins: what pictures are pinned as by hand, by content key in hexadecimal (identity/panel.py): they change verdicts, never a figure of a cell.
     Raises InputError when no checkpoint can be used.
     """
