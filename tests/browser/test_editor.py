@@ -51,30 +51,39 @@ def test_the_template_browser_lists_the_workflow_with_its_thumbnail(comfy, name)
     assert (ROOT / "example_workflows" / f"{name}.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
-# Opened by hand, classic and in Nodes 2.0: names with signs that an address must not have as they are. The others open by the address that the card has.
-BY_HAND = {False: "Qwen 2512 + ReActor (fast 4 steps)", True: "Two characters, one scene"}
-
-
-def test_the_template_browser_shows_every_workflow_and_opens_the_one_that_is_clicked(editor):
-    name = BY_HAND[editor.vue]
-    workflow = browser.read(ROOT / "example_workflows" / f"{name}.json")
-    editor.problems.clear()
+def open_templates(editor):
+    """The template browser at our workflows, as one opens it with the mouse."""
     editor.page.get_by_role("button", name="Templates").click()
     dialog = editor.page.get_by_role("dialog")
     dialog.get_by_text("ComfyUI-Likeness", exact=True).click()
-    cards = {one: dialog.get_by_test_id(f"template-workflow-{one}") for one in WORKFLOWS}
-    for one, card in cards.items():
+    return dialog
+
+
+def test_the_template_browser_shows_every_workflow(editor):
+    dialog = open_templates(editor)
+    for name in WORKFLOWS:
+        card = dialog.get_by_test_id(f"template-workflow-{name}")
         card.scroll_into_view_if_needed()
         picture = card.locator("img").first.element_handle()
         editor.page.wait_for_function("picture => picture.complete", arg=picture, timeout=30_000)
-        assert picture.evaluate("picture => picture.naturalWidth") > 0, one
-    cards[name].click()
-    dialog.wait_for(state="detached")
-    editor.page.wait_for_function(f"wanted => ({TYPES})() === wanted", arg=",".join(sorted(node["type"] for node in workflow["nodes"])), timeout=30_000)
-    editor.page.wait_for_timeout(700)
-    # What the editor says of missing models, which are not those of this host.
+        assert picture.evaluate("picture => picture.naturalWidth") > 0, name
     editor.page.keyboard.press("Escape")
-    assert editor.missing_types() == [] and ours(editor.problems) == []
+    dialog.wait_for(state="detached")
+
+
+def test_a_workflow_that_is_clicked_in_the_template_browser_opens(editor):
+    """Half of them in each way of drawing nodes: the browser of templates is slow to draw without a GPU."""
+    for name in WORKFLOWS[editor.vue :: 2]:
+        workflow = browser.read(ROOT / "example_workflows" / f"{name}.json")
+        editor.problems.clear()
+        dialog = open_templates(editor)
+        dialog.get_by_test_id(f"template-workflow-{name}").click()
+        dialog.wait_for(state="detached")
+        editor.page.wait_for_function(f"wanted => ({TYPES})() === wanted", arg=",".join(sorted(node["type"] for node in workflow["nodes"])), timeout=30_000)
+        editor.page.wait_for_timeout(700)
+        # What the editor says of missing models, which are not those of this host.
+        editor.page.keyboard.press("Escape")
+        assert editor.missing_types() == [] and ours(editor.problems) == [], name
 
 
 def test_the_identity_gate_workflow_runs_and_sorts_the_pictures(editor, comfy):
