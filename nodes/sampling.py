@@ -67,7 +67,7 @@ def sample(
 
 
 def decode(vae, latent: torch.Tensor) -> torch.Tensor:
-    """The picture of a latent, float [1,H,W,3]."""
+    """The pictures of a latent [N,...], float [N,H,W,3]. The host takes fewer at once where memory is short."""
     image = vae.decode(latent)
     return image.reshape(-1, *image.shape[-3:]) if image.ndim == 5 else image
 

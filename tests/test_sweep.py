@@ -20,7 +20,6 @@ from character_likeness.nodes.lora_dataset.standing import standing
 from character_likeness.nodes.lora_dataset.sweep import (
     NO_LORA,
     OUT_OF_MEMORY,
-    OUT_OF_MEMORY_AT_ONCE,
     Cell,
     Plan,
     Result,
@@ -150,38 +149,82 @@ def test_a_batch_samples_the_seeds_of_a_prompt_at_once_and_finds_the_same():
     assert [one[3:] for one in studio.told if one[:3] == ("sample", "mira_500", 1.0)] == [
         (text, *some) for text in (KITCHEN, BEACH) for some in [(1, 2), (3, 4), (5,)]
     ]
-    assert studio.count("decode") == plan(seeds=(1, 2, 3, 4, 5)).count and figures(result) == figures(swept(seeds=(1, 2, 3, 4, 5)))
+    assert studio.count("decode") == studio.count("sample") and all(len(one) <= 3 for one in studio.told if one[0] == "decode")
+    assert figures(result) == figures(swept(seeds=(1, 2, 3, 4, 5)))
 
 
 def test_a_group_takes_whole_batches():
     studio = FakeStudio(looks)
     swept(studio=studio, checkpoints=(FIRST,), strengths=(0.6,), seeds=(1, 2, 3), batch=2, group=4)
-    assert [one[0] for one in studio.told if one[0] != "encode"] == (["painter"] + ["sample"] * 3 + ["decode"] * 5 + ["sample", "decode"]) * 2
+    assert [one[0] for one in studio.told if one[0] != "encode"] == (["painter"] + ["sample"] * 3 + ["decode"] * 3 + ["sample", "decode"]) * 2
 
 
-def test_of_a_batch_that_is_known_in_part_all_is_sampled_and_only_what_is_missing_decoded():
+def test_of_a_batch_only_what_is_missing_is_sampled():
     remembered, studio, watch = memory(), FakeStudio(looks), Told()
-    key = studio.key(plan(seeds=(1, 2)).base[0], (1, 2))
     swept(remembered=remembered, batch=2)
-    del remembered.latents[key]
+    del remembered.latents[studio.key(plan().base[0], False)]
     remembered._shown.clear()
     who = mira(ByPixel("another recognizer"))
     again = swept(remembered=remembered, studio=studio, who=who, batch=2, watch=watch)
-    assert studio.count("sample") == 1 and ("sample", None, 0.0, KITCHEN, 1, 2) in studio.told
-    assert [one for one in watch.said if one[0] == "begin"] == [("begin", plan().base[0])] and studio.count("decode") == plan().count
+    # Its neighbour cannot be decoded as it was, since that needs both.
+    assert [one for one in studio.told if one[0] == "sample"] == [("sample", None, 0.0, KITCHEN, 1, 2)]
+    assert [one for one in watch.said if one[0] == "begin"] == [("begin", shot) for shot in plan().base[:2]]
+    assert who.recognizer.asked == plan().count and studio.count("decode") == plan().count / 2 and figures(again) == figures(swept())
+
+
+def test_what_is_missing_of_a_batch_is_decoded_with_all_of_it():
+    remembered, studio, who = memory(), FakeStudio(looks), mira()
+    swept(remembered=remembered, who=who, batch=2)
+    (person,) = {person for _, person in remembered._shown}
+    del remembered._shown[studio.key(plan().base[1], False), person]
+    asked = who.recognizer.asked
+    again = swept(remembered=remembered, studio=studio, who=who, batch=2)
+    assert studio.told == [("decode", looks(None, 0.0, KITCHEN, 1), looks(None, 0.0, KITCHEN, 2))] and who.recognizer.asked == asked + 1
     assert figures(again) == figures(swept())
 
 
-def test_pictures_of_another_batch_are_others():
+@pytest.mark.parametrize(("seeds", "batch"), [((1, 2, 3), 2), ((1, 2, 3, 4), 3), ((0, 1, 2), 2), ((2,), 2)])
+def test_more_or_fewer_seeds_and_other_batches_sample_only_what_is_missing(seeds, batch):
     remembered, studio = memory(), FakeStudio(looks)
-    swept(remembered=remembered)
-    swept(remembered=remembered, studio=studio, batch=2)
-    assert studio.count("sample") == plan().count / 2
+    swept(remembered=remembered, batch=2)
+    again = swept(remembered=remembered, studio=studio, seeds=seeds, batch=batch)
+    sampled = [seed for one in studio.told if one[0] == "sample" for seed in one[4:]]
+    assert sampled == [seed for _ in range(5 * 2) for seed in seeds if seed not in (1, 2)] and figures(again) == figures(swept(seeds=seeds))
 
 
-def test_a_batch_that_memory_does_not_suffice_for_is_told_in_all_its_pictures():
-    result = swept(studio=FakeStudio(looks, tight=[("sample", 3)]), batch=2)
-    assert [one.error for one in result.cells[0].pictures] == [OUT_OF_MEMORY_AT_ONCE] * 2 + [""] * 2
+def test_pictures_that_are_made_alone_are_others():
+    remembered, studio = memory(), FakeStudio(looks)
+    swept(remembered=remembered, batch=2)
+    swept(remembered=remembered, studio=studio)
+    assert studio.count("sample") == plan().count
+
+
+def test_where_memory_does_not_suffice_for_a_batch_its_pictures_and_all_later_ones_are_made_one_by_one():
+    remembered, studio, watch = memory(), FakeStudio(looks, tight=[("sample", 3)]), Told()
+    result = swept(remembered=remembered, studio=studio, batch=2, watch=watch)
+    assert studio.freed == 1 and [len(one) - 4 for one in studio.told if one[0] == "sample"] == [2, 2, 2] + [1] * 16
+    assert result.notes == ("2 pictures at once do not fit into memory: from mira_500 at 0.6 on they were made one at a time; lower batch.",)
+    assert figures(result)[:3] == figures(swept())[:3]
+    finished = [one[1] for one in watch.said if one[0] == "finished"]
+    assert len(finished) == len(set(finished)) == plan().count
+    # The next one knows them all.
+    rest = FakeStudio(looks)
+    again = swept(remembered=remembered, studio=rest, batch=2)
+    assert rest.told == [] and figures(again)[:3] == figures(result)[:3] and again.notes == ()
+
+
+def test_a_single_picture_that_does_not_fit_either_is_told_in_its_place():
+    studio = FakeStudio(looks, tight=[("sample", 3), ("sample", 4)])
+    result = swept(studio=studio, batch=2)
+    assert [one.error for one in result.cells[0].pictures] == [OUT_OF_MEMORY] + [""] * 3 and studio.freed == 2
+
+
+@pytest.mark.parametrize("stop", range(0, 60, 7))
+def test_an_interrupted_sweep_in_batches_that_did_not_all_fit_goes_on_to_the_same_figures(stop):
+    remembered, studio = memory(), FakeStudio(looks, tight=[("sample", 3)])
+    with pytest.raises(Stopped):
+        swept(remembered=remembered, studio=studio, watch=StopAt(stop), group=3, batch=2)
+    assert figures(swept(remembered=remembered, group=3, batch=2)) == figures(swept(batch=2))
 
 
 def test_the_count_and_its_arithmetic_are_those_of_what_is_made():

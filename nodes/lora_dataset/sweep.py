@@ -33,7 +33,6 @@ TRIGGER = "{trigger}"
 MOST_PROMPTS, MOST_SEEDS = 100, 64
 NO_LORA = "no LoRA"
 OUT_OF_MEMORY = "out of memory: take a smaller size or a smaller model file"
-OUT_OF_MEMORY_AT_ONCE = "out of memory: take a smaller batch, a smaller size or a smaller model file"
 
 # One for each way a character LoRA is mostly asked to show: near, whole and moving, sitting, with another face, in clothes and light of its own.
 PRESET_PROMPTS = (
@@ -44,6 +43,13 @@ PRESET_PROMPTS = (
     f"{TRIGGER}, full body, winter coat and scarf, walking through a snowy forest, overcast",
 )
 PRESET_STRENGTHS = "0.6..1.0"
+
+# Samplers of the host (comfy/k_diffusion/sampling.py, comfy/extra_samplers/uni_pc.py) that treat every row of a batch for itself: they neither draw noise on
+# the way (the host's generator gives it for the whole batch) nor choose their steps by all rows (dpm_adaptive). Of others nothing is known.
+ROW_BY_ROW = frozenset(
+    "euler euler_cfg_pp heun heunpp2 exp_heun_2_x0 dpm_2 lms dpm_fast dpmpp_2m dpmpp_2m_cfg_pp ipndm ipndm_v deis res_multistep res_multistep_cfg_pp "
+    "gradient_estimation gradient_estimation_cfg_pp ddim uni_pc uni_pc_bh2".split()
+)
 
 # The side that pictures are reduced to before they are compared: what is left is composition, light and colour.
 COMPARED_SIDE = 64
@@ -58,7 +64,7 @@ MOST_MEASURED = 4
 @dataclass(frozen=True)
 class Plan:
     """checkpoints: rows; strengths: columns, beside the one without a LoRA; prompts: with {trigger}; seeds: of every prompt; batch: how many of them are
-    sampled at once."""
+    sampled and decoded at once."""
 
     checkpoints: tuple[Checkpoint, ...]
     strengths: tuple[float, ...]
@@ -95,11 +101,13 @@ class Plan:
         """In the order in which they are made: a LoRA is loaded once."""
         return ((checkpoint, strength) for checkpoint in self.usable for strength in self.strengths)
 
-    def batch_of(self, seed: int) -> tuple[int, ...]:
-        """The seeds that are sampled together with one. Always the same, whatever is known already: the pictures of a batch depend on each other in their
-        last digits."""
-        first = self.seeds.index(seed) // self.batch * self.batch
-        return self.seeds[first : first + self.batch]
+    def batches(self, shots: Sequence[Shot]) -> list[list[Shot]]:
+        """The pictures of one cell by what is made at once. Pictures depend in their last digits on how many are made at once: so a batch of which one is
+        known is not filled up with the next."""
+        batches: dict[tuple, list[Shot]] = {}
+        for shot in shots:
+            batches.setdefault((shot.text, self.seeds.index(shot.seed) // self.batch), []).append(shot)
+        return list(batches.values())
 
     @property
     def count(self) -> int:
@@ -110,6 +118,11 @@ class Plan:
         """`8 checkpoints x 5 strengths x 5 prompts x 2 seeds, and 10 without a LoRA`."""
         counts = ((len(self.usable), "checkpoint"), (len(self.strengths), "strength"), (len(self.prompts), "prompt"), (len(self.seeds), "seed"))
         return " x ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in counts) + f", and {len(self.base)} without a LoRA"
+
+
+def cell_label(checkpoint: Checkpoint | None, strength: float) -> str:
+    """`mira_000001500 at 0.8`, or `no LoRA`."""
+    return NO_LORA if checkpoint is None else f"{checkpoint.label} at {strength:g}"
 
 
 @dataclass(frozen=True)
@@ -207,7 +220,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return NO_LORA if self.checkpoint is None else f"{self.checkpoint.label} at {self.strength:g}"
+        return cell_label(self.checkpoint, self.strength)
 
     @property
     def errors(self) -> list[str]:
@@ -342,6 +355,7 @@ class Memory:
         self._shown: OrderedDict[tuple, Shown] = OrderedDict()
         self._seconds: OrderedDict[tuple, float] = OrderedDict()
         self._waiting: set[tuple] = set()
+        self._batches: dict[tuple, tuple[tuple, ...]] = {}
 
     def look(self, key: tuple, who: tuple) -> Shown | None:
         if (key, who) in self._shown:
@@ -353,12 +367,17 @@ class Memory:
             self._seconds.move_to_end(key)
         return self._seconds.get(key, 0.0)
 
-    def sampled(self, key: tuple, latent: Any, seconds: float) -> None:
-        """A latent, and how long it took: a sweep that is stopped before it is decoded has both."""
-        self.latents.keep(key, latent)
-        self._seconds[key] = seconds
-        self._waiting.add(key)
+    def sampled(self, keys: Sequence[tuple], latents: Sequence[Any], seconds: float) -> None:
+        """Latents that were sampled at once, and how long each took: a sweep that is stopped before they are decoded has both."""
+        for key, latent in zip(keys, latents):
+            self.latents.keep(key, latent)
+            self._seconds[key], self._batches[key] = seconds, tuple(keys)
+        self._waiting.update(keys)
         self._forget()
+
+    def batch(self, key: tuple) -> tuple[tuple, ...]:
+        """The keys that were sampled at once with one, in order; none of what is forgotten."""
+        return self._batches.get(key, ())
 
     def is_waiting(self, key: tuple) -> bool:
         """Whether a picture was sampled and never given out."""
@@ -370,17 +389,19 @@ class Memory:
         self._forget()
 
     def _forget(self) -> None:
-        for kept in (self._shown, self._seconds):
-            while len(kept) > self._most:
-                kept.popitem(last=False)
-
-        # Of what is forgotten nothing waits.
-        self._waiting.intersection_update(self._seconds)
+        while len(self._shown) > self._most:
+            self._shown.popitem(last=False)
+        while len(self._seconds) > self._most:
+            key, _ = self._seconds.popitem(last=False)
+            # Of what is forgotten nothing waits.
+            self._waiting.discard(key)
+            self._batches.pop(key, None)
 
     def clear(self) -> None:
         self._shown.clear()
         self._seconds.clear()
         self._waiting.clear()
+        self._batches.clear()
         self.latents.clear()
 
 
@@ -399,7 +420,7 @@ def run(
     studio: sweep_studio.Studio or what acts like one. What `memory` knows is not made again, and each new picture goes into it at once, so that a sweep
     that is stopped loses nothing. Every distinct text is encoded once, each LoRA read once, and pictures are decoded in groups, so that the host does not
     change models for each; a group is measured while the next one is sampled. A checkpoint that cannot be loaded is left out with its reason, a picture that
-    memory does not suffice for, too; the others go on.
+    memory does not suffice for, too; a batch that it does not suffice for is made one by one; the others go on.
     pins: what pictures are pinned as by hand, by content key in hexadecimal (identity/panel.py): they change verdicts, never a figure of a cell.
     Raises InputError when no checkpoint can be used.
     """
@@ -420,6 +441,8 @@ class _Run:
         self.who = (identity.recognizer.fingerprint, identity.combine, identity.embeddings.tobytes())
         self.shown: dict[Shot, Shown] = {}
         self.failed: dict[str, str] = {}
+        # The label of the cell from which on pictures are sampled one at a time, since a batch did not fit into memory.
+        self.alone_from = ""
         # One: recognizers are not made for two at a time.
         self.measurer = ThreadPoolExecutor(1, "likeness-measuring")
         self.measuring: deque[tuple[Shot, Any, Future]] = deque()
@@ -442,32 +465,50 @@ class _Run:
         return self._told()
 
     def _make_all(self) -> None:
-        batches = [(None, 0.0, self.plan.base), *((*cell, self.plan.cell(*cell)) for cell in self.plan.cells())]
-        missing = [(checkpoint, strength, [shot for shot in shots if not self._remember(shot)]) for checkpoint, strength, shots in batches]
-        new = sum(len(shots) for *_, shots in missing)
-        self.watch.plan(new, self.plan.count - new)
+        cells = [(None, 0.0, self.plan.base), *((*cell, self.plan.cell(*cell)) for cell in self.plan.cells())]
+        lacking = [(checkpoint, strength, self._lacking(shots)) for checkpoint, strength, shots in cells]
+        new = [shot for *_, shots in lacking for shot in shots]
+        self.watch.plan(len(new), self.plan.count - len(new))
         if new:
-            self._encode([shot for *_, shots in missing for shot in shots])
-        for checkpoint, strength, shots in missing:
+            self._encode(new)
+        for checkpoint, strength, shots in lacking:
             if shots:
                 self._make(checkpoint, strength, shots)
 
-    def _remember(self, shot: Shot) -> bool:
-        """Whether that picture is known: measured for this person, or only made, then it is measured."""
-        self.watch.check()
-        key, image = self._key(shot), None
-        known, waiting = self.memory.look(key, self.who), self.memory.is_waiting(key)
-        if known is None:
-            latent = self.memory.latents.look(key)
-            image = None if latent is None else self._tried([shot], lambda: self.studio.decode(latent))
-            if image is None:
-                self.shown.pop(shot, None)
-                return False
-            known = self._measured(shot, self.studio.picture(image), self.memory.seconds(key))
-            self.memory.keep(key, self.who, known)
+    def _lacking(self, shots: Sequence[Shot]) -> list[Shot]:
+        """Those of a cell that must be sampled. The others are measured for this person, or only sampled: then they are decoded and measured."""
+        lacking: set[Shot] = set()
+        sampled: dict[tuple, list[Shot]] = {}
+        for shot in shots:
+            self.watch.check()
+            key = self._key(shot)
+            known = self.memory.look(key, self.who)
+            if known is None:
+                # What is lacking of a batch is decoded with all of it: so it is what an undisturbed sweep makes.
+                sampled.setdefault(self.memory.batch(key) or (key,), []).append(shot)
+            else:
+                self._show(shot, known)
+        for keys, some in sampled.items():
+            latents = [self.memory.latents.look(key) for key in keys]
+            images = None if any(latent is None for latent in latents) else self._tried(some, lambda latents=latents: self.studio.decode(latents))
+            if images is None:
+                lacking.update(some)
+                continue
+            by_key = dict(zip(keys, images))
+            for shot in some:
+                self.watch.check()
+                key = self._key(shot)
+                waiting = self.memory.is_waiting(key)
+                known = self._measured(shot, self.studio.picture(by_key[key]), self.memory.seconds(key))
+                self.memory.keep(key, self.who, known)
+                self._show(shot, known, by_key[key] if waiting else None)
+        for shot in lacking:
+            self.shown.pop(shot, None)
+        return [shot for shot in shots if shot in lacking]
+
+    def _show(self, shot: Shot, known: Shown, image: Any = None) -> None:
         self.shown[shot] = self._judged(known, shot, remembered=True)
-        self.watch.finished(self.shown[shot], image if waiting else None)
-        return True
+        self.watch.finished(self.shown[shot], image)
 
     def _encode(self, shots: Sequence[Shot]) -> None:
         """All texts before the first picture; those of a LoRA that changes the text encoder come with it."""
@@ -495,44 +536,51 @@ class _Run:
             self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
             return
         for group in self._groups(shots):
-            sampled = []
-            for seeds, batch in group:
-                self.watch.check()
-                self.watch.begin(batch)
-                start, self.aside = time.perf_counter(), 0.0
-                latents = self._tried(batch, lambda seeds=seeds, batch=batch: painter.sample(batch[0].text, seeds, self._step))
-                if latents is None:
-                    continue
-                seconds, by_seed = (time.perf_counter() - start - self.aside) / len(seeds), dict(zip(seeds, latents))
-                for shot in batch:
-                    sampled.append((shot, by_seed[shot.seed], seconds))
-                    self.memory.sampled(self._key(shot), by_seed[shot.seed], seconds)
-            for shot, latent, seconds in sampled:
-                self._collect(MOST_MEASURED - 1)
-                self.watch.check()
-                start = time.perf_counter()
-                # One at a time: so a sweep that goes on decodes what an undisturbed one does.
-                image = self._tried([shot], lambda latent=latent: self.studio.decode(latent))
-                if image is not None:
-                    seconds += time.perf_counter() - start
-                    self.measuring.append((shot, image, self.measurer.submit(self._measured, shot, self.studio.picture(image), seconds)))
+            for made in [made for batch in group for made in self._sampled(painter, batch)]:
+                self._decode(*made)
 
-    def _key(self, shot: Shot) -> tuple:
-        return self.studio.key(shot, self.plan.batch_of(shot.seed))
-
-    def _groups(self, shots: Sequence[Shot]) -> Iterator[list[tuple[tuple[int, ...], list[Shot]]]]:
-        """What is sampled before the next decoding, at least `group` pictures: (seeds, those of their pictures that are missing) of each batch."""
-        batches: dict[tuple, list[Shot]] = {}
-        for shot in shots:
-            batches.setdefault((shot.text, self.plan.batch_of(shot.seed)), []).append(shot)
-        group: list = []
-        for (_, seeds), batch in batches.items():
-            group.append((seeds, batch))
-            if sum(len(some) for _, some in group) >= self.group:
+    def _groups(self, shots: Sequence[Shot]) -> Iterator[list[list[Shot]]]:
+        """The batches that are sampled before the next decoding: of at least `group` pictures."""
+        group: list[list[Shot]] = []
+        for batch in self.plan.batches(shots):
+            group.append(batch)
+            if sum(map(len, group)) >= self.group:
                 yield group
                 group = []
         if group:
             yield group
+
+    def _sampled(self, painter: Any, shots: list[Shot]) -> Iterator[tuple[list[Shot], Sequence[Any], float]]:
+        """(pictures, their latents, seconds of one) of a batch as a whole, or, where memory does not suffice for that, one by one."""
+        if self.alone_from and len(shots) > 1:
+            for shot in shots:
+                yield from self._sampled(painter, [shot])
+            return
+        self.watch.check()
+        self.watch.begin(shots)
+        start, self.aside = time.perf_counter(), 0.0
+        latents = self._tried(shots, lambda: painter.sample(shots[0].text, [shot.seed for shot in shots], self._step))
+        if latents is not None:
+            seconds = (time.perf_counter() - start - self.aside) / len(shots)
+            self.memory.sampled([self._key(shot) for shot in shots], latents, seconds)
+            yield shots, latents, seconds
+        elif len(shots) > 1:
+            self.alone_from = cell_label(shots[0].checkpoint, shots[0].strength)
+            yield from self._sampled(painter, shots)
+
+    def _decode(self, shots: list[Shot], latents: Sequence[Any], seconds: float) -> None:
+        """Decode what was sampled at once, and have it measured."""
+        self._collect(max(0, MOST_MEASURED - len(shots)))
+        self.watch.check()
+        start = time.perf_counter()
+        images = self._tried(shots, lambda: self.studio.decode(latents))
+        if images is not None:
+            seconds += (time.perf_counter() - start) / len(shots)
+            for shot, image in zip(shots, images):
+                self.measuring.append((shot, image, self.measurer.submit(self._measured, shot, self.studio.picture(image), seconds)))
+
+    def _key(self, shot: Shot) -> tuple:
+        return self.studio.key(shot, self.plan.batch == 1)
 
     def _step(self, done: int, steps: int, preview: object) -> None:
         start = time.perf_counter()
@@ -561,8 +609,7 @@ class _Run:
                 raise
         # Outside the except clause, which keeps the tensors of the failed call alive.
         self.studio.free_memory()
-        error = OUT_OF_MEMORY if self.plan.batch == 1 else OUT_OF_MEMORY_AT_ONCE
-        self.shown |= {shot: Shown(shot, error=error) for shot in shots}
+        self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
         return None
 
     def _measured(self, shot: Shot, picture: Picture, seconds: float) -> Shown:
@@ -599,6 +646,8 @@ class _Run:
             label, why = next(iter(self.failed.items()))
             raise InputError(f"No checkpoint can be used; {label}: {why}.")
         notes = notes_of(self.plan) + [f"{label} is left out: {why}." for label, why in self.failed.items()]
+        if self.alone_from:
+            notes.append(f"{self.plan.batch} pictures at once do not fit into memory: from {self.alone_from} on they were made one at a time; lower batch.")
         return Result(self.plan, base, tuple(rows), tuple(notes), dict(self.failed))
 
     def _cell(self, checkpoint: Checkpoint | None, strength: float, shots: Sequence[Shot]) -> Cell:

@@ -197,12 +197,12 @@ class LikenessLoraSweep(io.ComfyNode):
                 pins_input(),
                 io.Int.Input(
                     "batch",
-                    default=1,
+                    default=4,
                     min=1,
                     max=sweep.MOST_SEEDS,
                     optional=True,
                     advanced=True,
-                    tooltip="How many seeds of a prompt are sampled at once: faster where memory is left. At 1 each picture is the one that KSampler makes of its seed.",
+                    tooltip="How many seeds of a prompt are made at once, which is faster; one by one where memory does not suffice, and with samplers that draw noise on the way. At 1 each picture is KSampler's of its seed to the last digit.",
                 ),
             ],
             outputs=[
@@ -259,7 +259,7 @@ class LikenessLoraSweep(io.ComfyNode):
         dataset_folder=("",),
         webhook=("",),
         pins=("",),
-        batch=(1,),
+        batch=(4,),
     ) -> io.NodeOutput:
         global _lacking
         pinned = panel.read_pins(one(pins, "pins"))
@@ -277,7 +277,7 @@ class LikenessLoraSweep(io.ComfyNode):
             parse_strengths(one(strengths, "strengths")),
             sweep.prompts_of(one(prompts, "prompts")) or sweep.PRESET_PROMPTS,
             sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
-            one(batch, "batch"),
+            one(batch, "batch") if one(sampler, "sampler") in sweep.ROW_BY_ROW else 1,
         )
         wanted = _wanted(one_line(one(pick, "pick")), plan)
         settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
@@ -322,7 +322,7 @@ def _panel(result: sweep.Result, made: list[sweep.Shown], identity: Identity, ru
     """What the panel in the editor shows: every picture, named by its cell, prompt and seed."""
     prompts = {text: number for number, text in enumerate(dict.fromkeys(shown.shot.text for shown in made), 1)}
     files = [host.kept_thumbnail(shown.key, lambda shown=shown: shown.thumbnail) for shown in made[: host.MOST_THUMBNAILS]]
-    cells = [sweep.NO_LORA if shown.shot.checkpoint is None else f"{shown.shot.checkpoint.label} at {shown.shot.strength:g}" for shown in made]
+    cells = [sweep.cell_label(shown.shot.checkpoint, shown.shot.strength) for shown in made]
     names = [f"{cell}, prompt {prompts[shown.shot.text]}, seed {shown.shot.seed}" for cell, shown in zip(cells, made)]
     rate = sum((cell.standing.rate for cell in result.cells), scoring.MatchRate(0, 0))
     judgements, texts = [shown.judgement for shown in made], [shown.shot.text for shown in made]
@@ -417,7 +417,9 @@ class Showing(sweep.Watch):
 
     def __init__(self, node: LiveNode, count: int, hook, save=None):
         self._node, self._count, self._hook, self._save, self._clock = node, count, hook, save, Clock()
-        self._known = self._begun = self._now = 0
+        self._known = self._first = self._now = 0
+        # Each with its number; a batch that does not fit into memory is begun once more, one by one.
+        self._begun: dict[sweep.Shot, int] = {}
         self._about = ""
         self.seconds: list[float] = []
 
@@ -426,17 +428,18 @@ class Showing(sweep.Watch):
         self._known = remembered
 
     def begin(self, shots: Sequence[sweep.Shot]) -> None:
-        first, self._now = self._known + self._begun, len(shots)
-        self._begun += self._now
+        for shot in shots:
+            self._begun.setdefault(shot, len(self._begun))
+        self._first, self._now = self._known + self._begun[shots[0]], len(shots)
         checkpoint, strength = shots[0].checkpoint, shots[0].strength
-        what = sweep.NO_LORA if checkpoint is None else f"{checkpoint.label} at {strength:g}"
-        which = f"Picture {first + 1}" if self._now == 1 else f"Pictures {first + 1} to {first + self._now}"
+        what = sweep.cell_label(checkpoint, strength)
+        which = f"Picture {self._first + 1}" if self._now == 1 else f"Pictures {self._first + 1} to {self._first + self._now}"
         self._about = f"{which} of {self._count}: {what}"
         self._tell()
-        self._hook({"event": "sweep", "done": first, "total": self._count})
+        self._hook({"event": "sweep", "done": self._first, "total": self._count})
 
     def step(self, done: int, steps: int, preview) -> None:
-        begun = self._begun - self._now * (1 - done / steps)
+        begun = self._first - self._known + self._now * done / steps
         self._clock.advance(begun)
         self._node.progress(self._known + begun, self._count, preview)
         self._tell()

@@ -64,10 +64,10 @@ class Studio:
         """What the time of a picture depends on."""
         return self._same[0], self.settings, self.size
 
-    def key(self, shot: Shot, seeds: Sequence[int]) -> tuple:
-        """What a picture depends on: equal keys give equal pictures. seeds: those that are sampled together with it, its own among them."""
+    def key(self, shot: Shot, alone: bool) -> tuple:
+        """What a picture depends on: equal keys give equal pictures, but for the last digits of what was not made alone."""
         parts = shot.checkpoint.parts if shot.checkpoint else ()
-        return (*self._same, tuple((*self._state(part.path), _strength(part, shot.strength)) for part in parts), shot.text, shot.seed, tuple(seeds))
+        return (*self._same, tuple((*self._state(part.path), _strength(part, shot.strength)) for part in parts), shot.text, shot.seed, alone)
 
     def encode(self, text: str) -> list:
         """The conditioning of a text, made once."""
@@ -123,8 +123,9 @@ class Studio:
                 ) from error
         return self._patches[path]
 
-    def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        return sampling.decode(self.vae, latent)
+    def decode(self, latents: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The pictures of latents, float [1,H,W,3] each, decoded at once."""
+        return sampling.decode(self.vae, latents[0] if len(latents) == 1 else torch.cat(list(latents))).split(1)
 
     @staticmethod
     def picture(image: torch.Tensor) -> Picture:

@@ -123,8 +123,8 @@ class FakeStudio:
         if (what, self.count(what)) in self.tight:
             raise OutOfMemory
 
-    def key(self, shot, seeds):
-        return shot.checkpoint and shot.checkpoint.label, shot.strength, shot.text, shot.seed, seeds
+    def key(self, shot, alone):
+        return shot.checkpoint and shot.checkpoint.label, shot.strength, shot.text, shot.seed, alone
 
     def encode(self, text):
         self._do("encode", text)
@@ -136,9 +136,9 @@ class FakeStudio:
             raise InputError(f"{label}.safetensors matches nothing in this model; it is a LoRA for Flux.")
         return _Painter(self, label, strength)
 
-    def decode(self, latent):
-        self._do("decode", latent)
-        return painted(*latent)
+    def decode(self, latents):
+        self._do("decode", *latents)
+        return [painted(*latent) for latent in latents]
 
     @staticmethod
     def picture(image) -> Picture:

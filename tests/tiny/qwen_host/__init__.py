@@ -147,17 +147,19 @@ class PaintedFaces:
     def __getattr__(self, name):
         return getattr(self._vae, name)
 
-    def decode(self, latent):
-        image, mean = self._vae.decode(latent).clone(), float(latent.float().mean())
-        if mean > self._lost:
-            image[:] = 0.5
-        else:
-            likeness = max(0.1, 1 - abs(mean - self._best) / self._best)
-            side = min(112, *(whole * 3 // 4 for whole in image.shape[-3:-1]))
-            face = torch.from_numpy(face_packs().painted_face(self._identity, side, likeness=likeness)).float() / 255
-            top, left = ((whole - side) // 2 for whole in image.shape[-3:-1])
-            image.reshape(-1, *image.shape[-3:])[:, top : top + side, left : left + side, :] = face
-        return image
+    def decode(self, latents):
+        images = self._vae.decode(latents).clone()
+        for image, latent in zip(images, latents):
+            mean = float(latent.float().mean())
+            if mean > self._lost:
+                image[:] = 0.5
+            else:
+                likeness = max(0.1, 1 - abs(mean - self._best) / self._best)
+                side = min(112, *(whole * 3 // 4 for whole in image.shape[-3:-1]))
+                face = torch.from_numpy(face_packs().painted_face(self._identity, side, likeness=likeness)).float() / 255
+                top, left = ((whole - side) // 2 for whole in image.shape[-3:-1])
+                image[..., top : top + side, left : left + side, :] = face
+        return images
 
 
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (TestDigest, TestVision, TestBySeed, TestCounted, TestForeignReplace, TestPaintedFaces)}
