@@ -129,6 +129,11 @@ class Progress:
             self._bar.update_absolute(self._done)
 
 
+def server_here() -> PromptServer | None:
+    """The host's server; None where nodes are run by a program that has none."""
+    return getattr(PromptServer, "instance", None)
+
+
 class LiveNode:
     """A node while it runs: its progress bar with a line of text below, and pictures that appear in it as they come.
 
@@ -151,15 +156,15 @@ class LiveNode:
         self._bar.update_absolute(done, total, preview)
 
     def tell(self, text: str) -> None:
-        server = PromptServer.instance
+        server = server_here()
         # Without a client that asked, the host would tell all of them.
-        if server.client_id is not None:
+        if server is not None and server.client_id is not None:
             server.send_progress_text(text, self._node, server.client_id)
 
     def show(self, picture: np.ndarray) -> None:
         """Add a uint8 picture to those that the node shows."""
-        server = PromptServer.instance
-        if server.client_id is None or len(self._images) >= MOST_PREVIEWS:
+        server = server_here()
+        if server is None or server.client_id is None or len(self._images) >= MOST_PREVIEWS:
             return
         self._images.append(_write_preview(picture, PREVIEW_SIDE))
         told = {"node": self._node, "display_node": self._shown, "output": {"images": list(self._images)}, "prompt_id": server.last_prompt_id}

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import folder_paths
 from aiohttp import web
 from comfy.cli_args import args
-from server import PromptServer
 
 from . import host
 from .errors import LikenessError
@@ -79,7 +78,11 @@ _WANTED = (
 
 
 def register() -> None:
-    routes = PromptServer.instance.routes
+    """Where there is no server, nothing."""
+    server = host.server_here()
+    if server is None:
+        return
+    routes = server.routes
     routes.get("/likeness/models")(_models)
     routes.get("/likeness/models/progress")(_progress)
     routes.post("/likeness/models/download")(_download)
