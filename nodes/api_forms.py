@@ -40,7 +40,7 @@ TEXT_INPUTS = ("text", "prompt", "clip_l", "t5xxl")
 SEED_INPUTS = ("seed", "noise_seed")
 # What has a width and a height of the pictures to be made.
 SIZED = re.compile(r"Empty.*Latent.*|LikenessLoraSweep")
-# Aspects that our nodes list by name (scene/presets.py, and a test says so); any other is a custom size.
+# Aspects that our nodes list by name (scene/choices.py, and a test says so); any other is a custom size.
 ASPECTS = ("1:1", "4:5", "5:4", "3:4", "4:3", "2:3", "3:2", "9:16", "16:9", "21:9")
 CUSTOM = "custom"
 SIZE_MULTIPLE = 32

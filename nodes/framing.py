@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import InputError
 from .texts import entries_of, excerpt, one_line
 
 
-@dataclass(frozen=True)
-class Framing:
+class Framing(NamedTuple):
     """prompt: its words in a prompt, where a caption has its name; distance: its nearest in the 2511 angle LoRA."""
 
     prompt: str
@@ -28,7 +27,7 @@ VARIETY = tuple(FRAMINGS)[:5]
 # What pictures of a body without a face show, in plans for datasets.
 BODY_FRAMINGS = ("legs", "torso", "detail")
 _ALIASES = {"close up": "closeup", "fullbody": "full body", "upperbody": "upper body", "cowboy": "cowboy shot"}
-_PLAN_ENTRY = re.compile(r"(?P<count>\d+) ?(?:[x\u00d7*] ?)?(?P<name>\D+)|(?P<name2>\D+?) ?[:=x\u00d7*]? ?(?P<count2>\d+)")
+_PLAN_ENTRY = r"(?P<count>\d+) ?(?:[x\u00d7*] ?)?(?P<name>\D+)|(?P<name2>\D+?) ?[:=x\u00d7*]? ?(?P<count2>\d+)"
 
 
 def framing_plan_of(text: str, more: Sequence[str] = ()) -> tuple[tuple[str, int], ...]:
@@ -40,7 +39,7 @@ def framing_plan_of(text: str, more: Sequence[str] = ()) -> tuple[tuple[str, int
     for entry in (one_line(part) for line in entries_of(text) for part in re.split(r"[,;]", line)):
         if not entry:
             continue
-        match = _PLAN_ENTRY.fullmatch(entry.lower())
+        match = re.fullmatch(_PLAN_ENTRY, entry.lower())
         name = framing_named(match["name"] or match["name2"], more) if match else None
         count = (match["count"] or match["count2"]) if match else ""
         if name is None or len(count) > 9 or not int(count):

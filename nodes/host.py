@@ -3,27 +3,34 @@
 The engine never imports this; a room's nodes.py does.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import numpy as np
 import torch
+from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from server import PromptServer
 
 from .errors import InputError
 from .installation import COMMERCIAL_VARIABLE, switched_on
-from .pictures import Picture, from_floats, small_copy, to_floats
+
+if TYPE_CHECKING:
+    from .pictures import Picture
 
 log = logging.getLogger("likeness")
 
@@ -66,6 +73,8 @@ class Frames:
         return sum(self.counts)
 
     def pictures(self) -> list[Picture]:
+        from .pictures import from_floats
+
         # Hashing and converting release Python's lock: two threads take half the time.
         with ThreadPoolExecutor() as threads:
             return list(threads.map(from_floats, (frame for image in self.images for frame in image.float().cpu().numpy())))
@@ -94,6 +103,8 @@ class Frames:
 
     def images_like(self, pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """One uint8 picture [H,W,3] per frame as ComfyUI's images, batched as the input was."""
+        from .pictures import to_floats
+
         out, start = [], 0
         with ThreadPoolExecutor() as threads:
             for count in self.counts:
@@ -171,6 +182,33 @@ class LiveNode:
         server.send_sync("executed", told, server.client_id)
 
 
+def save_picture(image: torch.Tensor, prefix: str, node: type[io.ComfyNode]) -> Path:
+    """Save a picture [1,H,W,3] in the output folder under a prefix and the next number, with the workflow in it, as the host's Save Image does.
+
+    Raises InputError, with nothing half-written left.
+    """
+    output, target, taken = folder_paths.get_output_directory(), None, True
+    try:
+        folder, name, number, *_ = folder_paths.get_save_image_path(prefix, output, image.shape[2], image.shape[1])
+        # As ImageSaveHelper names it, which leaves what it has written of a file when the disk is full.
+        target = Path(folder, f"{name.replace('%batch_num%', '0')}_{number:05}_.png")
+        taken = target.exists()
+        (saved,) = ui.ImageSaveHelper.save_images(image, prefix, io.FolderType.output, node)
+    except OSError as error:
+        if not taken:
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
+        raise InputError(unwritable(Path(output, prefix).parent, error)) from None
+    return Path(output, saved.subfolder, saved.filename)
+
+
+def unwritable(folder: Path, error: OSError) -> str:
+    """What is said of a run that could not save what it made, and remembers it."""
+    return (
+        f"{folder} cannot be written ({error.strerror or error}): make room there, or choose another save_as, and queue again; what is made is kept until then."
+    )
+
+
 def previews(pictures: Sequence[np.ndarray], longest: int = PREVIEW_SIDE) -> dict:
     """Small copies of uint8 pictures in the host's temp folder, as the `ui` value that shows them in the node."""
     with ThreadPoolExecutor() as threads:
@@ -178,6 +216,8 @@ def previews(pictures: Sequence[np.ndarray], longest: int = PREVIEW_SIDE) -> dic
 
 
 def _write_preview(picture: np.ndarray, longest: int) -> dict:
+    from .pictures import small_copy
+
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     name = f"likeness_{uuid.uuid4().hex}.jpg"
@@ -193,6 +233,8 @@ def thumbnails(pictures: Sequence[Picture]) -> list[str | None]:
 
 
 def _write_thumbnail(picture: Picture) -> str:
+    from .pictures import small_copy
+
     return kept_thumbnail(picture.key, lambda: _jpeg(small_copy(picture.pixels, THUMBNAIL_SIDE)))
 
 

@@ -53,14 +53,15 @@ class LoraFile:
 
 @dataclass(frozen=True)
 class Applied:
-    """A LoRA in a stack: at which strength, for what (one of ROLES), the trigger word that goes into the prompt, and how many of the model's
-    weights it changes."""
+    """A LoRA in a stack: at which strength, for what (one of ROLES), the trigger word that goes into the prompt, how many of the model's weights it
+    changes, and what kind of Qwen-Image model that is ("edit 2511", "edit 2509", "text to image", None where nobody knows)."""
 
     lora: LoraFile
     strength: float
     role: str
     trigger: str
     matched: int = 0
+    model_kind: str | None = None
 
 
 def read_lora(path: str | os.PathLike) -> LoraFile:
@@ -324,6 +325,12 @@ def named_fast(names: Iterable[str]) -> str | None:
     return next((name for name in names if _speed(_plain(PurePosixPath(name.replace("\\", "/")).name)) is not None), None)
 
 
+def told_by_name(name: str) -> tuple[int | None, str | None]:
+    """(speed, base) of a LoRA or model file as in LoraFile, by its name alone; folders do not count."""
+    title = _plain(PurePosixPath(name.replace("\\", "/")).name)
+    return _speed(title), _base([title], {})
+
+
 _REPORTED = ("modelspec.title", "modelspec.architecture", "modelspec.usage_hint", "ss_base_model_version", "ss_sd_model_name", "ss_output_name")
 _DATASET_KEYS = {"ss_tag_frequency", "ss_dataset_dirs", "ss_datasets", "ss_num_train_images", "training_info", "ot_config"}
 # ModelSpec 1.0 (Stability-AI/ModelSpec, sd-scripts --metadata_trigger_phrase); SimpleTuner since December 2025 (save_hooks.py); LoRA editors.
@@ -431,6 +438,9 @@ def warnings_for(lora: LoraFile | Applied, matched: int, model_kind: str | None 
     """
     applied = lora if isinstance(lora, Applied) else None
     lora = applied.lora if applied else lora
+    # What has strength 0 adds nothing up and disturbs nothing.
+    works = applied is None or applied.strength != 0
+    others = [other for other in others if other.strength and works]
     name, foreign = lora.name, lora.family not in (QWEN, UNKNOWN)
     is_foreign = f"is {'an' if lora.family.startswith('SD') else 'a'} {lora.family} LoRA"
     speed = lora.speed is not None
@@ -444,14 +454,14 @@ def warnings_for(lora: LoraFile | Applied, matched: int, model_kind: str | None 
         found.append(f"{name} matches this model only partly: {matched} of its {lora.layers} layers, the others have no effect.")
     if matched > 0 and lora.text_layers:
         found.append(f"{name} also changes {lora.text_layers} layers of a text encoder, which are not used here.")
-    if applied and applied.strength == 0:
+    if not works:
         found.append(f"{name} has strength 0: it has no effect.")
     if applied and applied.role == "speed" and not speed:
         found.append(f"{name} has the role speed, but neither its name nor its metadata tells of a speed LoRA: few steps may look unfinished.")
     if applied and applied.role != "speed" and speed:
         found.append(f"{name} is named like a speed LoRA but has the role {applied.role}; give it the role speed if it is one.")
-    if speed and (mismatch := _base_mismatch(lora, model_kind)):
-        found.append(f"{name} is a speed LoRA {mismatch}.")
+    if speed and works and (mismatch := speed_mismatch(name, lora.base, model_kind)):
+        found.append(mismatch)
     if any(_file(other.lora) == _file(lora) for other in others):
         found.append(f"{name} is in the stack twice: the strengths add up.")
     faster = next((other.lora.name for other in others if other.lora.speed is not None and _file(other.lora) != _file(lora)), None)
@@ -468,18 +478,18 @@ def _file(lora: LoraFile) -> str:
     return os.path.normcase(os.path.abspath(lora.path))
 
 
-def _base_mismatch(lora: LoraFile, model_kind: str | None) -> str | None:
-    """How a speed LoRA's base and the model differ.
+def speed_mismatch(name: str, base: str | None, model_kind: str | None) -> str | None:
+    """A sentence about a speed LoRA that is made for another model than the one it is on; None where it is not, or nobody knows.
 
     LightX2V's authors: edit weights are not expected to work for text to image; the reverse works, but the same task works best
     (ModelTC/LightX2V-Qwen-Image-Lightning, issue 26).
     """
-    if lora.base is None or model_kind is None or lora.base == model_kind:
+    if base is None or model_kind is None or base == model_kind:
         return None
     if model_kind == "text to image":
-        return "for Qwen-Image-Edit: on a text to image model it blurs, use one for Qwen-Image" if lora.base.startswith("edit") else None
-    own = {"edit": "the first Qwen-Image-Edit", "image": "text to image", "image 2512": "text to image"}.get(lora.base, lora.base)
-    return f"for {own}, and the model is {model_kind}: use the one for the same model"
+        return f"{name} is a speed LoRA for Qwen-Image-Edit: on a text to image model it blurs, use one for Qwen-Image." if base.startswith("edit") else None
+    own = {"edit": "the first Qwen-Image-Edit", "image": "text to image", "image 2512": "text to image"}.get(base, base)
+    return f"{name} is a speed LoRA for {own}, and the model is {model_kind}: use the one for the same model."
 
 
 def lora_report(applied: Sequence[Applied], matched: Sequence[int], model_kind: str | None = None) -> dict:

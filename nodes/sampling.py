@@ -11,6 +11,8 @@ import comfy.utils
 import latent_preview
 import torch
 
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "backend out of memory", "Invalid buffer size", "ALLOC_FAILED")
+
 
 def empty_latent(model, width: int, height: int) -> torch.Tensor:
     """The latent of nothing at a picture's size, as the host's empty latent nodes and KSampler make it for this model."""
@@ -22,6 +24,14 @@ def empty_latent(model, width: int, height: int) -> torch.Tensor:
 def uses_negative(model, cfg: float) -> bool:
     """Whether the host looks at the negative prompt: not at cfg 1, unless something on the model asks for it (comfy/samplers.py)."""
     return cfg != 1.0 or bool(model.model_options.get("disable_cfg1_optimization"))
+
+
+def goes_row_by_row(model) -> bool:
+    """Whether nothing on a model could tie the rows of a batch to each other. Weights (LoRAs) and shifts cannot; of functions that nodes put on it some do
+    (the means of Mahiro and EasyCache are of the whole batch), and of most nothing is known."""
+    options = model.model_options
+    functions = [value for name, value in options.items() if name not in ("transformer_options", "disable_cfg1_optimization")]
+    return not any([*functions, *options.get("transformer_options", {}).values(), *(called for kind in model.wrappers.values() for called in kind.values())])
 
 
 def sample(
@@ -73,7 +83,8 @@ def decode(vae, latent: torch.Tensor) -> torch.Tensor:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    return comfy.model_management.is_oom(error)
+    """As the host sees it, and by the words of backends that have no error of their own for it: torch on the CPU, MPS, cuBLAS."""
+    return comfy.model_management.is_oom(error) or (isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY))
 
 
 def free_memory() -> None:

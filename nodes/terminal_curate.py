@@ -16,9 +16,8 @@ SEEING = ("dlib", "dlib-bin", "insightface", "onnxruntime", "onnxruntime-gpu", "
 
 
 def add_command(commands) -> None:
-    from .lora_dataset import curation, export, recipes, trainers
+    from .lora_dataset import choices
 
-    options = export.ExportOptions(Path(), "")
     parser: argparse.ArgumentParser = commands.add_parser(
         "curate",
         help="make a training dataset of a folder of pictures",
@@ -63,10 +62,10 @@ def add_command(commands) -> None:
     audit = parser.add_argument_group("crops and audit")
     audit.add_argument("--no-crops", action="store_true", help="put no face crops beside the pictures")
     audit.add_argument(
-        "--margin", type=float, default=curation.MARGIN, metavar="SHARE", help="around the face in a crop, in shares of the face (default %(default)s)"
+        "--margin", type=float, default=choices.MARGIN, metavar="SHARE", help="around the face in a crop, in shares of the face (default %(default)s)"
     )
     audit.add_argument(
-        "--minimum-size", type=int, default=curation.MINIMUM, metavar="PIXELS", help="crops of fewer pixels a side are not made (default %(default)s)"
+        "--minimum-size", type=int, default=choices.MINIMUM, metavar="PIXELS", help="crops of fewer pixels a side are not made (default %(default)s)"
     )
     audit.add_argument(
         "--plan", type=Path, metavar="FILE", help="a text of how many pictures of each framing there are to be, such as: 20 closeup, 30 full body"
@@ -74,15 +73,15 @@ def add_command(commands) -> None:
     audit.add_argument("--waive", type=Path, metavar="FILE", help="a text of what you let pass, one a line, such as: mira_03: blur")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--trainer", default=options.trainer, choices=list(trainers.TRAINERS), help="(default %(default)s)")
-    training.add_argument("--base-model", default=options.base_model, choices=list(trainers.BASE_MODELS), help="(default %(default)s)")
-    training.add_argument("--mode", default=options.mode, choices=list(trainers.MODES), help="(default %(default)s)")
-    training.add_argument("--recipe", default=options.recipe, choices=list(recipes.PRESETS), help="(default %(default)s)")
-    training.add_argument("--learning-rate", default=options.learning_rate, choices=list(recipes.LEARNING_RATES), help="(default %(default)s)")
+    training.add_argument("--trainer", default=choices.TRAINERS[0], choices=choices.TRAINERS, help="(default %(default)s)")
+    training.add_argument("--base-model", default=choices.BASE_MODELS[0], choices=choices.BASE_MODELS, help="(default %(default)s)")
+    training.add_argument("--mode", default=choices.TEXT_TO_IMAGE, choices=choices.MODES, help="(default %(default)s)")
+    training.add_argument("--recipe", default=choices.RECIPES[0], choices=choices.RECIPES, help="(default %(default)s)")
+    training.add_argument("--learning-rate", default=choices.NORMAL_RATE, choices=list(choices.LEARNING_RATES), help="(default %(default)s)")
     training.add_argument("--ema-decay", type=float, metavar="N", help="ai-toolkit: checkpoints hold an average of the weights, such as 0.99 (default none)")
-    training.add_argument("--vram", type=int, default=options.vram, choices=list(recipes.VRAM), help="GB of the card that trains (default %(default)s)")
-    training.add_argument("--repeats", default=options.repeats, choices=list(recipes.REPEATS), help="(default %(default)s)")
-    training.add_argument("--target-steps", type=int, default=options.target_steps, metavar="N", help="for --repeats auto (default %(default)s)")
+    training.add_argument("--vram", type=int, default=choices.VRAM[0], choices=choices.VRAM, help="GB of the card that trains (default %(default)s)")
+    training.add_argument("--repeats", default=choices.GUIDE, choices=choices.REPEATS, help="(default %(default)s)")
+    training.add_argument("--target-steps", type=int, default=choices.TARGET_STEPS, metavar="N", help="for --repeats auto (default %(default)s)")
     training.add_argument(
         "--root", default="", metavar="DIR", help="the dataset's folder as the training machine knows it; without it the training is started inside the folder"
     )
@@ -90,9 +89,9 @@ def add_command(commands) -> None:
         "--sample", action="append", default=[], metavar="PROMPT", help="a prompt that the trainer paints at each checkpoint; may be given again"
     )
     training.add_argument(
-        "--archive", default=options.archive, choices=export.ARCHIVES, help="zip: one file beside the folder that holds all of it (default %(default)s)"
+        "--archive", default=choices.NO_ARCHIVE, choices=choices.ARCHIVES, help="zip: one file beside the folder that holds all of it (default %(default)s)"
     )
-    training.add_argument("--picture-format", default=options.picture_format, choices=export.PICTURE_FORMATS, help="(default %(default)s)")
+    training.add_argument("--picture-format", default=choices.PNG, choices=choices.PICTURE_FORMATS, help="(default %(default)s)")
     training.add_argument("--statement", default="", metavar="TEXT", help="for the manifest: who agreed to the use of the face, and the pictures' licence")
     training.add_argument("--synthetic", choices=("yes", "no"), help="for the manifest: whether the pictures were generated")
     parser.add_argument("--webhook", metavar="URL", help="an https address that is told of the progress")

@@ -57,7 +57,9 @@ def test_every_module_of_the_engine_is_under_a_rule():
         "nodes/extension.py",
         "nodes/host.py",
         "nodes/sampling.py",
+        "nodes/model_routes.py",
         "nodes/routes.py",
+        "nodes/lora_dataset/sweep_showing.py",
         "nodes/lora_dataset/sweep_studio.py",
         *(f"nodes/scene/{name}.py" for name in ("filming", "render", "wired")),
     }

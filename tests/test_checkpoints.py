@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from character_likeness.nodes.errors import InputError
 from character_likeness.nodes.lora_dataset import checkpoints as module
-from character_likeness.nodes.lora_dataset.checkpoints import folders_of, names_in, parse_checkpoints, parse_strengths, step_of, trainings_in
+from character_likeness.nodes.lora_dataset.checkpoints import names_in, parse_checkpoints, parse_strengths, step_of, trainings_in
+from character_likeness.nodes.lora_dataset.choices import folders_of
 from tests.tiny.sweeps import write_lora
 
 AI_TOOLKIT = ["mira/mira_000000500.safetensors", "mira/mira_000001000.safetensors", "mira/mira_000010000.safetensors", "mira/mira.safetensors"]

@@ -9,6 +9,7 @@ import pytest
 
 from character_likeness.nodes.framing import BODY_FRAMINGS, FRAMINGS
 from character_likeness.nodes.lora_dataset import captions, export, lint, recipes, targets, webhook
+from character_likeness.nodes.lora_dataset import choices as offered
 from character_likeness.nodes.lora_dataset.audit import NEVER_WAIVED
 from character_likeness.nodes.lora_dataset.rules import RULES, USUAL_SHARES
 from character_likeness.nodes.lora_dataset.trainers import BASE_MODELS, MODES, PAIRED_EDIT, TRAINERS, pairs_table
@@ -224,7 +225,7 @@ def test_the_choices_variables_and_defaults_of_the_export_stand_on_its_page():
     options = export.ExportOptions(Path(), "")
     inputs = {row[0].strip("`"): row[1] for row in rows(EXPORT, "input")}
     choices = {"trainer": TRAINERS, "base_model": BASE_MODELS, "mode": MODES, "recipe": recipes.PRESETS, "learning_rate": recipes.LEARNING_RATES}
-    choices |= {"vram": map(str, recipes.VRAM), "repeats": recipes.REPEATS, "archive": export.ARCHIVES, "picture_format": export.PICTURE_FORMATS}
+    choices |= {"vram": map(str, recipes.VRAM), "repeats": recipes.REPEATS, "archive": offered.ARCHIVES, "picture_format": offered.PICTURE_FORMATS}
     for name, known in choices.items():
         told = ", ".join(f"{choice} (default)" if choice == str(getattr(options, name)) else choice for choice in known)
         assert inputs[name].startswith(f"{told}. "), name

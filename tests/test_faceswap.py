@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from character_likeness.nodes.errors import InputError, MissingModelError, MissingPackageError
+from character_likeness.nodes.identity.choices import CUSTOM, DETECTORS, PRESETS, restorers, swap_models
 from character_likeness.nodes.identity.faceswap import (
-    DETECTORS,
+    DETECTOR_FILES,
     LOOKS,
     UNCHANGED,
     Look,
@@ -20,8 +21,6 @@ from character_likeness.nodes.identity.faceswap import (
     preflight,
     remarks,
     restored_only_at,
-    restorers,
-    swap_models,
 )
 from character_likeness.nodes.identity.scoring import Measured
 
@@ -63,6 +62,11 @@ def ask(
     look=LOOKS["natural"],
 ):
     preflight(registered, folders, models, swap, restore, detector, look)
+
+
+def test_what_the_node_offers_is_what_the_plan_knows():
+    assert tuple(DETECTOR_FILES) == DETECTORS
+    assert (*LOOKS, CUSTOM) == PRESETS
 
 
 def test_with_everything_there_nothing_is_said(models):

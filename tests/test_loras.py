@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 from character_likeness.nodes.errors import InputError, LikenessError, MissingModelError
-from character_likeness.nodes.lora_files import ROLES, Applied, LoraFile, effective_trigger, lora_report, named_fast, read_lora, warnings_for
+from character_likeness.nodes.lora_files import (
+    ROLES,
+    Applied,
+    LoraFile,
+    effective_trigger,
+    lora_report,
+    named_fast,
+    read_lora,
+    told_by_name,
+    warnings_for,
+)
+from character_likeness.nodes.scene.choices import LORA_ROLES
+from character_likeness.nodes.scene.presets import settings
+from character_likeness.nodes.scene.stack import Upstream, angle_notes, angle_vocabulary_of, files_upstream, speed_notes
 
 
 def write(path, tensors, metadata=None):
@@ -50,6 +63,10 @@ def lora(tmp_path):
 
 
 # --- formats of Qwen-Image LoRAs ---
+
+
+def test_the_roles_are_those_that_the_node_offers():
+    assert ROLES == LORA_ROLES
 
 
 @pytest.mark.parametrize(
@@ -526,6 +543,15 @@ def test_two_speed_loras_and_the_same_file_twice_are_told_at_the_later_one():
     assert warnings_for(a_lora("sub/mira.safetensors"), 840, None, [used(a_lora("mira.safetensors"))]) == []
 
 
+def test_what_has_strength_0_adds_nothing_up():
+    off = used(LIGHTNING, "speed", 0.0)
+    eight = a_lora("Qwen-Image-Lightning-8steps.safetensors", speed=8)
+    assert warnings_for(used(LIGHTNING, "speed"), 840, "edit 2511", [off]) == []
+    assert warnings_for(used(eight, "speed"), 840, None, [off]) == []
+    (only,) = warnings_for(off, 840, "edit 2509", [used(LIGHTNING, "speed"), used(eight, "speed")])
+    assert "has strength 0" in only
+
+
 def test_order_is_spoken_of_once_and_only_for_a_dora():
     plain, other, dora = a_lora("a"), a_lora("b"), a_lora("d", dora=True, kind="DoRA")
 
@@ -558,3 +584,141 @@ def test_the_report_is_plain_data_in_the_order_of_the_stack(lora):
         "warnings": [],
     }
     assert [sentence.split()[1] for sentence in second["warnings"]] == ["matches", "is"]
+
+
+# --- what LoRAs mean for a scene ---
+
+LIGHTNING_2509 = a_lora("Qwen-Image-Edit-2509-Lightning-4steps.safetensors", speed=4, base="edit 2509")
+EIGHT_STEPS = a_lora("Qwen-Image-Edit-2511-Lightning-8steps.safetensors", speed=8, base="edit 2511")
+
+
+def speed(preset="fast", kind="edit 2511", models=(), loras=(), stack=(), typed=None):
+    """The notes of a scene; typed: the LoRA in speed_lora."""
+    applied = None if typed is None else used(typed, "speed")
+    return speed_notes(preset, settings(kind, preset), kind, Upstream(tuple(models), tuple(loras)), tuple(stack), applied)
+
+
+def test_one_speed_lora_for_the_model_is_enough_wherever_it_comes_from():
+    assert speed(typed=LIGHTNING) == speed(loras=[LIGHTNING.name]) == speed(stack=[used(LIGHTNING, "speed")], loras=[LIGHTNING.name]) == []
+    assert speed(models=["Qwen-Rapid-AIO-v9.safetensors"]) == []
+    # Named after nothing, but given the role.
+    assert speed(stack=[used(a_lora("quick.safetensors"), "speed")], loras=["quick.safetensors"]) == []
+
+
+def test_without_a_speed_lora_preset_fast_says_so_and_one_of_strength_0_is_none():
+    (told,) = speed()
+    assert "neither a Lightning LoRA nor a merged Lightning model is seen" in told
+    assert speed(stack=[used(LIGHTNING, "speed", 0.0)], loras=[LIGHTNING.name]) == [told]
+
+
+def test_speed_loras_of_two_loaders_are_told():
+    both = f"{LIGHTNING.name}, which another loader puts on the model, and {EIGHT_STEPS.name} are both speed LoRAs, which together overshoot: keep one."
+    twice = f"{LIGHTNING.name} is put on the model by another loader, too: the strengths add up, keep one."
+    assert both in speed(loras=[LIGHTNING.name], typed=EIGHT_STEPS)
+    assert both in speed(loras=[EIGHT_STEPS.name, LIGHTNING.name], stack=[used(EIGHT_STEPS, "speed")])
+    assert speed(loras=[LIGHTNING.name], typed=LIGHTNING) == [twice]
+    assert speed(loras=[LIGHTNING.name, LIGHTNING.name], stack=[used(LIGHTNING, "speed")]) == [twice]
+    assert speed(loras=[LIGHTNING.name, LIGHTNING.name]) == [twice]
+
+
+def test_two_speed_loras_of_the_stack_are_told_and_with_speed_lora_only_by_its_own_warnings():
+    stack = [used(LIGHTNING, "speed"), used(a_lora("Qwen-Edit-2511-Turbo.safetensors", speed=0), "speed")]
+    assert "both speed LoRAs" in speed(stack=stack, loras=[one.lora.name for one in stack])[0]
+    assert speed(stack=stack[:1], loras=[LIGHTNING.name], typed=stack[1].lora) == []
+
+
+@pytest.mark.parametrize("by", ["loader", "stack"])
+def test_a_speed_lora_for_another_model_is_told_with_the_kind_that_the_scene_found(by):
+    stack = [used(LIGHTNING_2509, "speed")] if by == "stack" else []
+    told = speed(loras=[LIGHTNING_2509.name], stack=stack)
+    assert told == [f"{LIGHTNING_2509.name} is a speed LoRA for edit 2509, and the model is edit 2511: use the one for the same model."]
+    assert speed(kind="edit 2509", loras=[LIGHTNING_2509.name], stack=stack) == []
+    assert "blurs" in speed(kind="text to image", loras=[LIGHTNING_2509.name], stack=stack)[0]
+
+
+def test_fewer_steps_than_a_speed_lora_is_made_for_are_told():
+    told = [
+        f"{EIGHT_STEPS.name} is made for 8 steps; with 4 pictures look unfinished: take one for 4 steps, or preset custom with 8 steps at cfg 1.",
+    ]
+    assert speed(typed=EIGHT_STEPS) == speed(loras=[EIGHT_STEPS.name]) == speed(stack=[used(EIGHT_STEPS, "speed")], loras=[EIGHT_STEPS.name]) == told
+
+
+def test_a_speed_lora_with_many_steps_and_on_a_merged_model_is_told():
+    (harsh,) = speed("balanced", loras=[LIGHTNING.name])
+    assert harsh == f"{LIGHTNING.name} is made for few steps at cfg 1; with 20 steps at cfg 4 pictures turn out harsh: take preset fast."
+    assert speed("balanced", stack=[used(LIGHTNING, "speed", 0.0)], loras=[LIGHTNING.name]) == []
+    merged = "Qwen-Rapid-AIO-v9.safetensors"
+    assert speed(models=[merged], typed=LIGHTNING) == [
+        f"{merged} already holds a speed LoRA by its name: with {LIGHTNING.name} on top pictures get grid lines; set speed_lora to none."
+    ]
+    assert speed(models=[merged], loras=[LIGHTNING.name])[0].endswith("leave it out.")
+
+
+def test_a_name_alone_tells_speed_and_base():
+    assert told_by_name("qwen/Qwen-Image-Edit-2511-Lightning-8steps-V1.0.safetensors") == (8, "edit 2511")
+    assert told_by_name("lightning\\mira_character.safetensors") == (None, None)
+
+
+class Prompt(dict):
+    """Nodes by id, as the host's dynprompt has them."""
+
+    has_node, get_node = dict.__contains__, dict.__getitem__
+
+
+def upstream(**inputs):
+    """Of a scene behind a node with those inputs, behind a loader."""
+    nodes = {"loader": {"unet_name": "qwen\\edit_2511.gguf"}, "between": {"model": ["loader", 0], **inputs}, "scene": {"model": ["between", 0]}}
+    return files_upstream(Prompt({name: {"inputs": inputs} for name, inputs in nodes.items()}), "scene", "model")
+
+
+def test_files_are_found_upstream_by_the_inputs_that_name_them():
+    assert upstream(lora_name="speed/fast.safetensors", strength_model=1.0) == Upstream(("edit_2511.gguf",), ("fast.safetensors",))
+    assert upstream(lora_01="fast.safetensors", note="nothing.txt", seed=3).loras == ("fast.safetensors",)
+    assert upstream(lora_name="fast.safetensors", strength_model=0).loras == ()
+    assert upstream(lora_name="fast.safetensors", strength_model=["number", 0]).loras == ("fast.safetensors",)
+    assert files_upstream(None, "scene", "model") == Upstream()
+
+
+def test_the_rows_of_power_lora_loader_are_read():
+    row = {"on": True, "lora": "speed/fast.safetensors", "strength": 1.0}
+    rows = {"lora_1": row, "lora_2": row | {"on": False, "lora": "off.safetensors"}, "lora_3": row | {"strength": 0, "lora": "zero.safetensors"}}
+    assert upstream(**rows, lora_4=row | {"lora": "None"}, PowerLoraLoaderHeaderWidget={"type": "header"}).loras == ("fast.safetensors",)
+
+
+ANGLES_2511 = a_lora("angles_2511.safetensors", base="edit 2511")
+ANGLES_2509 = a_lora("angles_2509.safetensors", base="edit 2509")
+ANGLES = a_lora("my_angles.safetensors")
+
+
+def angled(lora, strength=1.0, model_kind=None):
+    return Applied(lora, strength, "angle", "", 840, model_kind)
+
+
+def test_the_words_of_an_angle_lora_are_those_of_its_file_else_of_its_model():
+    assert angle_vocabulary_of([angled(ANGLES_2511, model_kind="edit 2509")]) == ("2511 angle LoRA", [])
+    assert angle_vocabulary_of([angled(ANGLES_2509)]) == ("2509 angle LoRA", [])
+    assert angle_vocabulary_of([angled(ANGLES, model_kind="edit 2511")]) == ("2511 angle LoRA", [])
+    assert angle_vocabulary_of([angled(a_lora("edit.safetensors", base="edit"), model_kind="edit 2509")]) == ("2509 angle LoRA", [])
+    assert angle_vocabulary_of([]) == angle_vocabulary_of([used(ANGLES_2511)]) == ("plain words", [])
+
+
+def test_an_angle_lora_of_which_nobody_knows_the_words_is_told():
+    told = [
+        "my_angles.safetensors is an angle LoRA, but neither its file nor the model tells whose words it understands: choose angle_vocabulary of Shot List."
+    ]
+    assert angle_vocabulary_of([angled(ANGLES)]) == ("plain words", told)
+    assert angle_notes([angled(ANGLES)], ["back view"], None) == angle_notes([angled(ANGLES)], ["back view"], "text to image") == told
+    assert angle_notes([angled(ANGLES)], ["<sks> back view eye-level shot medium shot. A street"], None) == []
+
+
+def test_an_angle_lora_of_strength_0_has_no_words():
+    off = [angled(ANGLES_2511, 0.0), angled(ANGLES, 0.0)]
+    assert angle_vocabulary_of(off) == ("plain words", []) and angle_notes(off, ["back view"], "edit 2511") == []
+
+
+def test_an_angle_lora_that_never_meets_its_words_is_told_with_those_of_the_model():
+    plain, sks = ["sits, back view"], ["sits", "<sks> back view eye-level shot medium shot. sits"]
+    (told,) = angle_notes([angled(ANGLES)], plain, "edit 2511")
+    assert told == "my_angles.safetensors is an angle LoRA, but no prompt has its words: set angle_vocabulary of Shot List to `2511 angle LoRA`."
+    assert angle_notes([angled(ANGLES)], sks, "edit 2511") == []
+    assert "`2509 angle LoRA`" in angle_notes([angled(ANGLES_2509)], sks, "edit 2511")[0]

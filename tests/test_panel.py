@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from character_likeness.nodes.errors import InputError, NoFaceError
-from character_likeness.nodes.identity import drawing, scoring
+from character_likeness.nodes.identity import choices, drawing
 from character_likeness.nodes.identity.panel import key_of, panel, pin_notes, read_pins
 from character_likeness.nodes.identity.scoring import Measured, Rules, judge, match_rate, picture_report, steps
 from character_likeness.nodes.pictures import Picture
@@ -132,8 +132,8 @@ def pictures_of(draw, people: int):
 
 @given(
     st.integers(1, 2).flatmap(lambda people: st.tuples(st.just(people), pictures_of(people))),
-    st.sampled_from(scoring.FACE_CHOICES),
-    st.sampled_from(scoring.UNCERTAIN),
+    st.sampled_from(choices.FACE_CHOICES),
+    st.sampled_from(choices.UNCERTAIN),
     st.sampled_from(["reject", "pass"]),
     st.sampled_from([1.0, 0.6]),
     st.sampled_from(["allow", "reject"]),

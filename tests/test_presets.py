@@ -1,21 +1,25 @@
 """What each Qwen-Image model is taken for, its settings and its picture sizes."""
 
+from itertools import product
+
 import pytest
 
 from character_likeness.nodes.errors import InputError
+from character_likeness.nodes.scene.choices import KINDS
 from character_likeness.nodes.scene.presets import (
+    ASPECT_SLACK,
     ASPECTS,
     AUTO,
     EDIT_2509,
     EDIT_2511,
     IGNORE_REFERENCES,
-    KINDS,
     MEGAPIXEL,
     TEXT_TO_IMAGE,
     custom_settings,
     read_kind,
     rounded_size,
     settings,
+    stretch,
     survival_sentence,
     target_size,
 )
@@ -53,7 +57,8 @@ def test_names_that_say_nothing_are_passed_over():
 def test_without_a_telling_name_the_references_decide_and_that_is_said():
     assert kind(names=["model.safetensors"], references=True)[0] == EDIT_2509
     assert kind(names=["model.safetensors"], references=False)[0] == TEXT_TO_IMAGE
-    assert "model_kind" in read_kind("index", [], AUTO, True).why
+    guess = read_kind("index", [], AUTO, True)
+    assert guess.guessed and guess.why == "taken for edit 2509 because references are wired: neither the file nor its name says it; model_kind sets it"
 
 
 def test_a_chosen_kind_stands_and_sets_the_method_that_the_file_lacks():
@@ -103,6 +108,42 @@ def test_match_source_takes_the_proportions_and_not_the_size_of_the_source():
         target_size(EDIT_2511, "match source", 1.0, (0, 0), None)
 
 
+# Photographs, screens, telephones and what other models make.
+USUAL = [
+    *((640, 480), (800, 600), (900, 600), (1024, 1024), (1080, 1350), (1170, 2532), (1080, 2400), (1242, 2208), (1280, 720), (1344, 768), (1440, 900)),
+    *((1920, 1080), (2000, 1000), (2048, 1365), (2560, 1440), (3000, 4000), (3840, 2160), (4000, 6000), (512, 768), (832, 1216)),
+]
+
+
+@pytest.mark.parametrize(("megapixels", "most"), [(0.25, 0.03), (0.5, 0.02), (1.0, 0.01), (1.7, 0.01), (2.0, 0.01)])
+@pytest.mark.parametrize("size", USUAL, ids=lambda size: "x".join(map(str, size)))
+def test_match_source_keeps_the_aspect_of_usual_pictures_and_says_what_it_misses(size, megapixels, most):
+    for source in (size, size[::-1]):
+        made, notes = target_size(EDIT_2511, "match source", megapixels, (0, 0), source)
+        missed = abs(stretch(source, made))
+        assert missed <= most and made[0] * made[1] == pytest.approx(megapixels * MEGAPIXEL, rel=0.07)
+        assert all(side % 32 == 0 and 256 <= side <= 4096 for side in made)
+        assert bool(notes) == (missed > ASPECT_SLACK)
+
+
+def test_match_source_takes_the_nearest_aspect_of_the_multiples_around_and_of_equal_ones_the_nearest_area():
+    matched = lambda size, megapixels, kind=EDIT_2511: target_size(kind, "match source", megapixels, (0, 0), size)[0]  # noqa: E731
+    assert rounded_size(2000, 1000, MEGAPIXEL, 32) == (1440, 736)
+    assert matched((2000, 1000), 1.0) == (1472, 736)
+    assert matched((1080, 2400), 1.0) == (672, 1504)
+    assert matched((1000, 1000), 0.5) == (736, 736)
+    assert matched((640, 480), 0.25, TEXT_TO_IMAGE) == (576, 432)
+    # 219 x 479 would be below the least side, one multiple more is not.
+    assert matched((2000, 1000), 0.1) == (480, 256)
+
+
+def test_what_match_source_misses_is_told_with_what_helps():
+    assert target_size(EDIT_2511, "match source", 0.25, (0, 0), (1080, 1350)) == (
+        (448, 576),
+        ["448x576 is 2.9% off the aspect of 1080x1350, the nearest at 0.25 megapixels in multiples of 32; more megapixels come nearer."],
+    )
+
+
 def test_a_custom_size_is_rounded_for_the_model_and_that_is_said():
     assert target_size(EDIT_2511, "custom", 1.0, (1000, 1328), None) == ((992, 1344), ["1000x1328 became 992x1344: sides must be multiples of 32."])
     assert target_size(TEXT_TO_IMAGE, "custom", 1.0, (1328, 1328), None) == ((1328, 1328), [])
@@ -124,8 +165,30 @@ def test_an_aspect_that_would_be_too_long_is_refused():
 
 
 def test_a_denoise_that_does_nothing_is_told_with_one_that_does():
-    assert survival_sentence(0.9, 4, 1.0) == (
+    assert survival_sentence(0.9, 4, 3.1, 1.0) == (
         "denoise 0.9 at 4 steps has no effect: sampling starts from pure noise as at 1.0; take more steps or a denoise of 0.8 or less."
     )
-    assert "0.95 or less" in survival_sentence(0.99, 20, 1.0)
-    assert survival_sentence(0.7, 20, 0.886) == "denoise 0.7 keeps about 11% of the source in what sampling starts from."
+    assert "take more steps or a denoise of 0.95 or less" in survival_sentence(0.99, 20, 3.1, 1.0)
+    assert survival_sentence(0.7, 20, 3.1, 0.886) == "denoise 0.7 keeps about 11% of the source in what sampling starts from."
+
+
+def test_a_shift_that_leaves_nothing_of_the_source_is_blamed_itself():
+    def start(denoise, steps, shift):
+        time = steps / int(steps / denoise)
+        return shift * time / (1 + (shift - 1) * time)
+
+    told = survival_sentence(0.7, 20, 100.0, start(0.7, 20, 100.0))
+    assert told == (
+        "denoise 0.7 at a shift of 100 has next to no effect: sampling starts from almost pure noise; take a lower shift or a denoise of 0.64 or less."
+    )
+    assert survival_sentence(0.64, 20, 100.0, start(0.64, 20, 100.0)).startswith("denoise 0.64 keeps about 1%")
+    # Schedulers that keep less than simple does: still a denoise that starts later than the one there is.
+    assert "at a shift of 3.1" in survival_sentence(0.95, 20, 3.1, 0.998) and "0.9 or less" in survival_sentence(0.95, 20, 3.1, 0.998)
+    # What is advised helps, and the next hundredth would not.
+    for steps, shift in product((4, 8, 20, 50, 100), (1.0, 3.1, 30.0, 100.0)):
+        if 1 - start(0.99, steps, shift) >= 0.005:
+            continue
+        told = survival_sentence(0.99, steps, shift, start(0.99, steps, shift))
+        advised = float(told.rpartition(" or less")[0].rpartition(" ")[2])
+        assert 1 - start(advised, steps, shift) >= 0.005 > 1 - start(advised + 0.01, steps, shift)
+        assert ("shift" in told) == ("more steps" not in told)

@@ -7,14 +7,11 @@ import pytest
 from character_likeness.nodes.errors import InputError
 from character_likeness.nodes.identity.scoring import needs_no_face
 from character_likeness.nodes.scene import prompts
+from character_likeness.nodes.scene.choices import ANGLE_2509, ANGLE_2511, ANGLE_VOCABULARIES, PLAIN
 from character_likeness.nodes.scene.prompts import (
-    ANGLE_2509,
-    ANGLE_2511,
-    ANGLE_VOCABULARIES,
     AZIMUTHS,
     DISTANCES,
     ELEVATIONS,
-    PLAIN,
     Angle,
     PictureLabel,
     angle_phrase,
@@ -191,6 +188,13 @@ def test_triggers_stand_in_front_once_unless_the_prompt_has_them():
     assert complete("a street", triggers=["b c", "a", "B C", "", " a "]) == "b c, a street"
     assert complete("night", triggers=["b c", "a", "B C", "", " a "]) == "b c, a, night"
     assert complete("night", triggers=["c++ (x)"]) == "c++ (x), night"
+
+
+def test_a_trigger_with_commas_is_several_and_those_that_the_prompt_has_are_not_said_again():
+    assert complete("mira_k walks", triggers=["mira_k, red scarf"]) == "red scarf, mira_k walks"
+    assert complete("a red scarf in the wind", triggers=["mira_k, red scarf", "film grain"]) == "mira_k, film grain, a red scarf in the wind"
+    assert complete("{trigger} waits", triggers=["mira_k,red scarf ,", "mira_k"]) == "mira_k, red scarf waits"
+    assert complete("night", triggers=["mira_k, red scarf"]) == "mira_k, red scarf, night"
 
 
 def test_a_trigger_goes_behind_the_2511_lora_s_phrase_which_stays_first():

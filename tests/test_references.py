@@ -77,6 +77,19 @@ def test_pixel_lock_encodes_at_the_size_of_the_target_where_the_aspect_is_the_sa
     assert of(Vae(), picture()).unlocked((512, 512)) == []
 
 
+def test_pixel_lock_under_match_source_takes_what_is_left_of_the_matched_aspect():
+    """3 % off, as match source leaves it where nothing nearer is a multiple of 32."""
+    target = (448, 576)
+    gathered = of(Vae(), picture(1080, 1350), picture(480, 640), picture(640, 480), policy="pixel lock")
+    assert [one.latent_size(target) == target for one in gathered.pictures] == [False, False, False]
+    matched = gathered.matching((1080, 1350))
+    assert [one.latent_size(target) == target for one in matched.pictures] == [True, False, False]
+    first, second = matched.unlocked(target)
+    assert first.endswith("of another aspect than 448x576: it is not locked to its pixels but encoded at its own aspect.") and "Picture 3" in second
+    assert gathered.unlocked(target)[0].endswith("`match source` takes over the aspect of Picture 1.")
+    assert of(Vae(), picture(1080, 1350)).matching((1080, 1350)).pictures[0].latent_size(target) != target
+
+
 def test_custom_megapixels_sets_the_area():
     (only,) = of(Vae(), picture(1000, 1000), policy="custom megapixels", megapixels=0.25).pictures
     assert only.latent_size(None) == (512, 512)

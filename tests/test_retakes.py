@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from character_likeness.nodes.identity.retakes import MOST_TAKES, SEEDS, Take, body, links, seed_of, signature
+from character_likeness.nodes.identity.choices import MOST_TAKES
+from character_likeness.nodes.identity.retakes import SEEDS, Take, body, links, seed_of, signature
 
 
 @dataclass

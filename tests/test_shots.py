@@ -7,9 +7,9 @@ import pytest
 
 from character_likeness.nodes.errors import InputError
 from character_likeness.nodes.identity.scoring import needs_no_face
-from character_likeness.nodes.scene.prompts import ANGLE_2509, ANGLE_2511, PictureLabel, complete
+from character_likeness.nodes.scene.choices import ANGLE_2509, ANGLE_2511, DATASET_PLAN
+from character_likeness.nodes.scene.prompts import PictureLabel, complete
 from character_likeness.nodes.scene.shots import (
-    DATASET_PLAN,
     DEFAULT_TEMPLATE,
     FRAMINGS,
     MOST_SHOTS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from character_likeness.nodes.errors import InputError
 from character_likeness.nodes.identity.scoring import Rules
-from character_likeness.nodes.lora_dataset import sweep
+from character_likeness.nodes.lora_dataset import choices, sweep
 from character_likeness.nodes.lora_dataset.checkpoints import parse_strengths, read_lora
 from character_likeness.nodes.lora_dataset.standing import standing
 from character_likeness.nodes.lora_dataset.sweep import (
@@ -166,10 +166,10 @@ def test_of_a_batch_only_what_is_missing_is_sampled():
     remembered._shown.clear()
     who = mira(ByPixel("another recognizer"))
     again = swept(remembered=remembered, studio=studio, who=who, batch=2, watch=watch)
-    # Its neighbour cannot be decoded as it was, since that needs both.
-    assert [one for one in studio.told if one[0] == "sample"] == [("sample", None, 0.0, KITCHEN, 1, 2)]
-    assert [one for one in watch.said if one[0] == "begin"] == [("begin", shot) for shot in plan().base[:2]]
-    assert who.recognizer.asked == plan().count and studio.count("decode") == plan().count / 2 and figures(again) == figures(swept())
+    # Its neighbour is decoded alone.
+    assert [one for one in studio.told if one[0] == "sample"] == [("sample", None, 0.0, KITCHEN, 1)]
+    assert [one for one in watch.said if one[0] == "begin"] == [("begin", plan().base[0])]
+    assert who.recognizer.asked == plan().count and studio.count("decode") == plan().count / 2 + 1 and figures(again) == figures(swept())
 
 
 def test_what_is_missing_of_a_batch_is_decoded_with_all_of_it():
@@ -203,7 +203,7 @@ def test_where_memory_does_not_suffice_for_a_batch_its_pictures_and_all_later_on
     remembered, studio, watch = memory(), FakeStudio(looks, tight=[("sample", 3)]), Told()
     result = swept(remembered=remembered, studio=studio, batch=2, watch=watch)
     assert studio.freed == 1 and [len(one) - 4 for one in studio.told if one[0] == "sample"] == [2, 2, 2] + [1] * 16
-    assert result.notes == ("2 pictures at once do not fit into memory: from mira_500 at 0.6 on they were made one at a time; lower batch.",)
+    assert result.notes == ("2 pictures at once do not fit into memory: from mira_500 at 0.6 on fewer were sampled at once.",)
     assert figures(result)[:3] == figures(swept())[:3]
     finished = [one[1] for one in watch.said if one[0] == "finished"]
     assert len(finished) == len(set(finished)) == plan().count
@@ -211,6 +211,68 @@ def test_where_memory_does_not_suffice_for_a_batch_its_pictures_and_all_later_on
     rest = FakeStudio(looks)
     again = swept(remembered=remembered, studio=rest, batch=2)
     assert rest.told == [] and figures(again)[:3] == figures(result)[:3] and again.notes == ()
+    # What was made alone is what a batch of 1 makes.
+    swept(remembered=remembered, studio=rest)
+    assert rest.count("sample") == 4
+
+
+def test_half_as_many_are_sampled_at_once_where_memory_does_not_suffice_and_also_after_a_stop():
+    studio = FakeStudio(looks, tight=[("sample", 1)])
+    swept(studio=studio, seeds=(1, 2, 3, 4), batch=4)
+    whole = [one for one in studio.told if one[0] == "sample"]
+    assert [one[4:] for one in whole[:5]] == [(1, 2, 3, 4), (1, 2), (3, 4), (1, 2), (3, 4)] and all(len(one) == 6 for one in whole[1:])
+    # From the first piece of work after the batch that did not fit.
+    for stop in range(47, 100, 4):
+        remembered, studio, rest = memory(), FakeStudio(looks, tight=[("sample", 1)]), FakeStudio(looks)
+        with pytest.raises(Stopped):
+            swept(remembered=remembered, studio=studio, watch=StopAt(stop), seeds=(1, 2, 3, 4), batch=4)
+        swept(remembered=remembered, studio=rest, seeds=(1, 2, 3, 4), batch=4)
+        # What was being sampled when it was stopped is sampled again, with the same seeds.
+        assert {one for one in (*studio.told, *rest.told) if one[0] == "sample"} == set(whole), stop
+
+
+def test_what_cannot_be_decoded_at_once_is_decoded_one_by_one():
+    remembered, studio = memory(), FakeStudio(looks, tight=[("decode", 2)])
+    result = swept(remembered=remembered, studio=studio, batch=2)
+    assert figures(result)[:3] == figures(swept())[:3] and studio.count("decode") == 10 + 2 and studio.freed == 1
+    assert result.notes == ("2 pictures at once do not fit into memory: from no LoRA on fewer were decoded at once.",)
+    # The same of what an earlier run sampled; what cannot be decoded at all is told, and not sampled again.
+    studio, who = FakeStudio(looks, tight=[("decode", 1), ("decode", 2)]), mira(ByPixel("another recognizer"))
+    again = swept(remembered=remembered, studio=studio, who=who, batch=2)
+    assert studio.count("sample") == 0 and [one.error for one in again.base.pictures] == [OUT_OF_MEMORY, "", "", ""]
+
+
+def test_more_are_sampled_at_once_than_decoded():
+    studio = FakeStudio(looks)
+    swept(studio=studio, seeds=range(1, 11), batch=10)
+    assert [len(one) - 1 for one in studio.told if one[0] == "decode"][:3] == [4, 4, 2]
+    assert [len(one) - 4 for one in studio.told if one[0] == "sample"] == [10] * 10
+
+
+def test_a_studio_that_gives_another_number_of_pictures_is_no_silent_fault():
+    class Odd(FakeStudio):
+        def decode(self, latents):
+            return super().decode(latents)[:1]
+
+    with pytest.raises(ValueError):
+        swept(studio=Odd(looks), batch=2)
+
+
+def test_a_watch_is_told_of_pictures_that_will_not_be_made():
+    class Dropped(Told):
+        def dropped(self, pictures):
+            self.said.append(("dropped", pictures))
+
+    watch = Dropped()
+    swept(studio=FakeStudio(looks, broken=["mira_500"], tight=[("painter", 4)]), watch=watch)
+    assert [one for one in watch.said if one[0] == "dropped"] == [("dropped", 4)] * 3
+
+
+def test_of_what_is_kept_again_the_latest_is_remembered_longest():
+    remembered = memory(most=2)
+    for key in ("a", "b", "a", "c"):
+        remembered.sampled([key], [key], 1.0)
+    assert remembered.is_waiting("a") and remembered.is_waiting("c") and not remembered.is_waiting("b") and remembered.seconds("b") == 0
 
 
 def test_a_single_picture_that_does_not_fit_either_is_told_in_its_place():
@@ -686,9 +748,11 @@ def test_seeds_follow_the_first_and_begin_again_beyond_the_highest():
 
 
 def test_the_presets_are_five_prompts_with_a_trigger_and_strengths_from_0_6_to_1():
-    assert len(sweep.PRESET_PROMPTS) == 5 and all(prompt.count(sweep.TRIGGER) == 1 for prompt in sweep.PRESET_PROMPTS)
-    assert parse_strengths(sweep.PRESET_STRENGTHS) == (0.6, 0.7, 0.8, 0.9, 1.0)
-    assert not any(one.judgement and one.judgement.verdict == "not judged" for one in swept(lambda *_: (None, 0.5), prompts=sweep.PRESET_PROMPTS).base.pictures)
+    assert len(choices.PRESET_PROMPTS) == 5 and all(prompt.count(sweep.TRIGGER) == 1 for prompt in choices.PRESET_PROMPTS)
+    assert parse_strengths(choices.PRESET_STRENGTHS) == (0.6, 0.7, 0.8, 0.9, 1.0)
+    assert not any(
+        one.judgement and one.judgement.verdict == "not judged" for one in swept(lambda *_: (None, 0.5), prompts=choices.PRESET_PROMPTS).base.pictures
+    )
 
 
 def test_a_prompt_without_its_trigger_is_told():

@@ -7,7 +7,7 @@ import pytest
 
 from character_likeness.nodes.errors import InputError
 from character_likeness.nodes.identity.scoring import MatchRate, Rules
-from character_likeness.nodes.lora_dataset import checkpoints, duplicates, sweep
+from character_likeness.nodes.lora_dataset import checkpoints, choices, duplicates, sweep
 from character_likeness.nodes.lora_dataset.checkpoints import parse_checkpoints, parse_strengths, step_of
 from character_likeness.nodes.lora_dataset.held_out import shared_with, warning
 from character_likeness.nodes.lora_dataset.sheet import GUIDE
@@ -48,7 +48,7 @@ def test_every_column_stands_on_the_page_in_order_with_its_meaning():
 
 
 def test_the_prompts_that_stand_in_for_none_are_those_of_the_code():
-    assert "```\n" + "\n".join(sweep.PRESET_PROMPTS) + "\n```" in PAGE and f"`{sweep.PRESET_STRENGTHS}`" in PAGE
+    assert "```\n" + "\n".join(choices.PRESET_PROMPTS) + "\n```" in PAGE and f"`{choices.PRESET_STRENGTHS}`" in PAGE
 
 
 def test_the_limits_on_the_page_are_those_of_the_code():
@@ -72,7 +72,7 @@ def test_the_lines_on_the_page_are_read_as_it_says():
 
 
 def test_the_arithmetic_on_the_page_is_right():
-    many = sweep.Plan(tuple(checkpoint(f"mira_{i}") for i in range(8)), parse_strengths("0.6..1.0"), sweep.PRESET_PROMPTS, (0,))
+    many = sweep.Plan(tuple(checkpoint(f"mira_{i}") for i in range(8)), parse_strengths("0.6..1.0"), choices.PRESET_PROMPTS, (0,))
     assert f"8 checkpoints, 5 strengths, 5 prompts and 1 seed are {many.count}; at\n20 seconds each that is {told(20 * many.count)}" in PAGE
     assert f"This sweep is 10200 pictures (...), the limit is 600, and at 20.0 s each, as in the last sweep, it would take about {told(20 * 10200)}" in PAGE
 

@@ -203,6 +203,26 @@ def test_a_shot_that_runs_out_of_memory_is_reported_and_the_others_are_kept():
     assert studio.freed == 1 and [index for index, _ in listening.told] == [0, 2]
 
 
+@pytest.mark.parametrize("what", ["encode", "decode"])
+def test_a_shot_whose_text_or_picture_does_not_fit_is_reported_too(what):
+    studio, listening, kept = Studio(), Listening(), memory()
+    works = getattr(studio, what)
+
+    def runs_out(given):
+        if "b" in given:
+            raise NoMemoryLeft
+        return works(given)
+
+    setattr(studio, what, runs_out)
+    outcomes = shoot(jobs(*"abc"), studio, kept, watch=listening)
+    assert [outcome.error for outcome in outcomes] == ["", OUT_OF_MEMORY, ""]
+    assert studio.freed == 1 and [index for index, _ in listening.told] == [0, 2]
+    # What was sampled of it is decoded in the next run, and only that.
+    again = Studio()
+    assert shoot(jobs(*"abc"), again, kept)[1].kept.image == "b 10"
+    assert again.did == (["decode b 10"] if what == "decode" else ["prepare", "encode b", "sample b 10", "decode b 10"])
+
+
 def test_a_retake_that_runs_out_of_memory_leaves_the_take_before():
     listening = Listening()
     outcomes = shoot(jobs("a"), Studio(fails=[("a", 11)]), memory(), scoring(a_10=0.4), max_takes=3, watch=listening)
@@ -221,6 +241,23 @@ def test_many_prompts_are_encoded_a_part_at_a_time():
     studio = Studio()
     shoot(jobs(*(f"p{i}" for i in range(100))), studio, memory(), group=64)
     assert studio.switches() == ["clip", "model", "vae", "clip", "model", "vae"]
+
+
+def test_all_first_takes_are_planned_before_the_first_is_made():
+    listening, studio = Listening(), Studio()
+    plan = listening.plan
+    listening.plan = lambda samples: (plan(samples), studio.did.append(f"plan {samples}"))
+    shoot(jobs(*(f"p{i}" for i in range(100))), studio, memory(), group=64, watch=listening)
+    assert listening.planned == [100] and studio.did[0] == "plan 100" and studio.count("sample") == 100
+
+
+def test_what_is_planned_is_what_is_sampled_also_with_pictures_made_before_and_the_same_ones_in_two_parts():
+    kept, listening, studio = memory(), Listening(), Studio()
+    shoot(jobs("p3", "p80"), Studio(), kept)
+    prompts = [f"p{i}" for i in range(100)]
+    # The same again 70 shots later is remembered by then.
+    shoot(jobs(*prompts[:70], *prompts[:10], *prompts[70:]), studio, kept, watch=listening)
+    assert listening.planned[0] == 107 and sum(listening.planned) == studio.count("sample") == 98
 
 
 def test_a_seed_beyond_the_highest_begins_again():

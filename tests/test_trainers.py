@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from character_likeness.nodes.errors import InputError
-from character_likeness.nodes.lora_dataset.dataset import ATTENTION, BLOCKED, BODY, CHARACTER, Bucket, Dataset
+from character_likeness.nodes.lora_dataset import choices
+from character_likeness.nodes.lora_dataset.dataset import ATTENTION, BLOCKED, BODY, BUCKETS, CHARACTER, Bucket, Dataset
 from character_likeness.nodes.lora_dataset.recipes import PRESETS, VRAM
 from character_likeness.nodes.lora_dataset.trainers import BASE_MODELS, MODES, TRAINERS, UnknownKeyError, pairs_table, supported
 from character_likeness.nodes.lora_dataset.trainers.ai_toolkit import written
@@ -30,6 +31,11 @@ pytest.importorskip("tomli_w")
 AI, MUSUBI, SD, FOLDER = TRAINERS
 TRAINING = [pair for pair in PAIRS if pair[0] != FOLDER]
 EDIT = "Qwen-Image-Edit-2511"
+
+
+def test_what_the_nodes_offer_is_what_there_is():
+    offered = (choices.TRAINERS, choices.BASE_MODELS, choices.RECIPES, choices.BUCKETS)
+    assert offered == tuple(tuple(there) for there in (TRAINERS, BASE_MODELS, PRESETS, BUCKETS)) and choices.NORMAL_RATE in choices.LEARNING_RATES
 
 
 def config_of(trainer, job) -> dict:

@@ -16,9 +16,7 @@ import torch
 from ..errors import MissingModelError
 from ..installation import likeness_command, needed
 from ..model_files import entry
-
-SAFE, PICKLED = frozenset({".safetensors", ".sft"}), frozenset({".bin", ".pt", ".pth", ".ckpt"})
-EXTENSIONS = SAFE | PICKLED
+from .choices import EXTENSIONS, PICKLED, SAFE
 
 
 @dataclass(frozen=True)

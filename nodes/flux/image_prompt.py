@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from ..errors import InputError
 from ..tensors import TensorMemory
 from .checkpoint import INSTANTX, Adapter
+from .choices import AVERAGE, CONCAT, PER_ROW  # noqa: F401
 
-CONCAT, AVERAGE, PER_ROW = COMBINE = ("concat", "average", "one per batch row")
-ZERO, NONE, PICTURE = NEGATIVE = ("zero", "none", "picture")
 MOST_PICTURES = 64
 
 # Embeddings are a few kilobytes each. Keys and values in bf16 take 0.9 MB (XLabs v1), 3.7 MB (v2) or 90 MB (InstantX) a picture.

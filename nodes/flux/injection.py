@@ -17,23 +17,12 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..errors import InputError
 from .checkpoint import Adapter
+from .choices import CURVES, MOST_WEIGHT
 from .image_prompt import ImagePrompt
 
 KEY = "likeness_flux_ipadapter"
-# Beyond this a picture is only destroyed; bf16 and fp16 still hold the sum.
-MOST_WEIGHT = 10.0
 # A mask is stretched over the picture's tokens where its aspect is that of the picture up to this share.
 ASPECT_SLACK = 0.05
-
-# The weight over the range from start to end, u from 0 to 1.
-CURVES: dict[str, Callable[[float], float]] = {
-    "constant": lambda u: 1.0,
-    "fade out": lambda u: 1 - u,
-    "fade in": lambda u: u,
-    "ease out": lambda u: (1 + math.cos(math.pi * u)) / 2,
-    "ease in": lambda u: (1 - math.cos(math.pi * u)) / 2,
-    "middle": lambda u: math.sin(math.pi * u),
-}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """The ComfyUI nodes of likeness/flux: schemas, and a few lines each that call the engine."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import folder_paths
@@ -11,18 +14,17 @@ from comfy_api.latest import io, ui
 
 from ..errors import InputError, LikenessError, MissingModelError
 from ..host import LiveNode, file_state
-from ..model_files import entry
-from . import image_prompt, injection
-from .checkpoint import EXTENSIONS, INSTANTX, Adapter, check_encoder, read_adapter, read_encoder
-from .vision import FluxIPAdapter
+from . import choices
+from .choices import CUSTOM, EXTENSIONS, OWN, WEIGHTS
+
+if TYPE_CHECKING:
+    from .checkpoint import Adapter
 
 CATEGORY = "likeness/flux"
 ALIASES = ["IPAdapter", "IP-Adapter", "Flux", "XLabs", "InstantX", "Shakker", "image prompt", "FaceID", "character consistency", "likeness"]
 
 FluxIPAdapterType = io.Custom("LIKENESS_FLUX_IPADAPTER")
 
-# Whose weight acts.
-OWN, CUSTOM = WEIGHTS = ("own", "custom")
 NO_ADAPTERS = "no Flux IP-Adapter found"
 NO_ENCODERS = "no encoder in models/clip_vision"
 # As the packs of XLabs and Shakker and IPAdapter_plus call their folders, and where those lie below models.
@@ -48,6 +50,8 @@ def _adapters() -> dict[str, tuple[str, str]]:
 
 
 def _adapter_path(name: str) -> Path:
+    from ..model_files import entry
+
     kind, file = _adapters().get(name, (None, None))
     path = folder_paths.get_full_path(kind, file) if kind else None
     if path is None:
@@ -62,6 +66,8 @@ def _adapter_path(name: str) -> Path:
 
 
 def _encoder_path(name: str) -> Path:
+    from ..model_files import entry
+
     path = folder_paths.get_full_path("clip_vision", name)
     if path is None:
         what = "No vision encoder is chosen" if name == NO_ENCODERS else f"The vision encoder {name} is not in models/clip_vision"
@@ -122,6 +128,9 @@ class LikenessLoadFluxIPAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, ipadapter, clip_vision, clip_vision_model=None) -> io.NodeOutput:
+        from .checkpoint import check_encoder, read_adapter, read_encoder
+        from .vision import FluxIPAdapter
+
         adapter, encoder = read_adapter(_adapter_path(ipadapter)), read_encoder(_encoder_path(clip_vision))
         check_encoder(adapter, encoder)
         said = f"{adapter.title}, {adapter.blocks} blocks; encoder {encoder.kind}\n{_told_weight(adapter, OWN, adapter.own_weight[0])}"
@@ -196,15 +205,15 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "combine",
-                    options=list(image_prompt.COMBINE),
-                    default=image_prompt.CONCAT,
+                    options=list(choices.COMBINE),
+                    default=choices.CONCAT,
                     optional=True,
                     advanced=True,
                     tooltip="Several pictures. concat: the model sees each. average: it sees their mean. one per batch row: each picture of the batch sees its own.",
                 ),
                 io.Combo.Input(
                     "weight_curve",
-                    options=list(injection.CURVES),
+                    options=list(choices.CURVES),
                     default="constant",
                     optional=True,
                     advanced=True,
@@ -212,8 +221,8 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "negative",
-                    options=list(image_prompt.NEGATIVE),
-                    default=image_prompt.ZERO,
+                    options=list(choices.NEGATIVE),
+                    default=choices.ZERO,
                     optional=True,
                     advanced=True,
                     tooltip="What the negative prompt looks at, for CFG above 1. zero: an empty embedding. none: nothing. picture: negative_image.",
@@ -241,18 +250,21 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         mask=None,
         negative_image=None,
         weights="",
-        combine=image_prompt.CONCAT,
+        combine=choices.CONCAT,
         weight_curve="constant",
-        negative=image_prompt.ZERO,
+        negative=choices.ZERO,
         normalize_values=False,
     ) -> io.NodeOutput:
+        from . import image_prompt, injection
+        from .checkpoint import INSTANTX
+
         adapter = flux_ipadapter.adapter
         heads = injection.check_model(model, adapter)
         weight, chosen = _weight(weight, adapter)
         course = injection.Course(weight, start_percent, end_percent, weight_curve)
         pictures = image_prompt.check_pictures([frame for image in images.values() if image is not None for frame in image])
         counts = image_prompt.parse_weights(weights, len(pictures))
-        if negative == image_prompt.PICTURE and negative_image is None:
+        if negative == choices.PICTURE and negative_image is None:
             raise InputError("negative is `picture`, and no negative_image is wired; wire one, or choose zero or none.")
         normalize = normalize_values and adapter.family is INSTANTX
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
@@ -266,16 +278,16 @@ class LikenessApplyFluxIPAdapter(io.ComfyNode):
         prompt = image_prompt.combined(recipe, *zip(*flux_ipadapter.embeddings(pictures)), combine, counts)
         # Keys and values of the negative are computed when a negative row comes: at CFG 1 never.
         against = None
-        if negative == image_prompt.ZERO:
-            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *zip(flux_ipadapter.nothing()), image_prompt.CONCAT, (1.0,))
-        elif negative == image_prompt.PICTURE:
+        if negative == choices.ZERO:
+            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *zip(flux_ipadapter.nothing()), choices.CONCAT, (1.0,))
+        elif negative == choices.PICTURE:
             frames = image_prompt.check_pictures(list(negative_image), "negative picture")
             seen = zip(*flux_ipadapter.embeddings(frames))
-            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *seen, image_prompt.AVERAGE, (1.0,) * len(frames))
+            against = partial(image_prompt.combined, replace(recipe, tick=_silent), *seen, choices.AVERAGE, (1.0,) * len(frames))
         put_in = injection.Injection(adapter, prompt, against, course, None if mask is None else _mask(mask))
 
         many = f"{len(pictures)} pictures ({combine})" if len(pictures) > 1 else "1 picture"
-        unused = [] if negative_image is None or negative == image_prompt.PICTURE else [f"negative_image is not used, since negative is `{negative}`."]
+        unused = [] if negative_image is None or negative == choices.PICTURE else [f"negative_image is not used, since negative is `{negative}`."]
         if normalize_values and not normalize:
             unused.append(f"normalize_values is not used: it is for InstantX, and this is {adapter.family.name}.")
         acts = f"{adapter.title}; {many}; weight {weight:g} from {start_percent:g} to {end_percent:g}; {prompt.bytes / 1e6:.1f} MB"
@@ -288,8 +300,8 @@ def _weight_input() -> io.Float.Input:
     return io.Float.Input(
         "value",
         default=0.7,
-        min=-injection.MOST_WEIGHT,
-        max=injection.MOST_WEIGHT,
+        min=-choices.MOST_WEIGHT,
+        max=choices.MOST_WEIGHT,
         step=0.01,
         tooltip="How strongly they act. XLabs 0.6 to 0.9 (v1 up to 0.93 with CFG above 1), InstantX 0.5 to 0.8. 0 is the model without them.",
     )

@@ -1,7 +1,7 @@
 """The plan of a face swap through ReActor: what must be there first, which face of which picture is meant, and what came of it. Runs nothing of ReActor."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,18 +11,11 @@ from ..errors import InputError, MissingModelError, MissingPackageError
 from ..installation import needed
 from ..model_files import entry
 from . import scoring
+from .choices import ALL, FAST, LARGEST, NATURAL, NONE, SHARP, SWAP_FOLDERS, restorers, swap_models
+from .identity import Identity
 from .scoring import Measured
 
-BELOW_GATE, ALWAYS = SWAP_WHEN = ("below gate", "always")
-MOST_SIMILAR, LARGEST, ALL = TARGETS = ("most similar", "largest", "all")
-BETTER, SWAPPED = KEEP = ("better", "swapped")
-GENDERS = ("any", "female", "male")
-NATURAL, SHARP, FAST, CUSTOM = PRESETS = ("natural", "sharp", "fast", "custom")
-NONE = "none"
-
-# ReActor 0.7: its folders of swap models with the word that a file there must have in its name, its detectors for restoring with the files that
-# each loads, and what it looks for before it downloads.
-SWAP_FOLDERS = {"insightface": "inswapper", "reswapper": "reswapper", "hyperswap": "hyperswap"}
+# ReActor 0.7: its detectors for restoring with the files that each loads, and what it looks for before it downloads.
 DETECTOR_FILES = {
     "retinaface_resnet50": "detection_Resnet50_Final.pth",
     "retinaface_mobile0.25": "detection_mobilenet0.25_Final.pth",
@@ -30,12 +23,13 @@ DETECTOR_FILES = {
     "YOLOv5n": "yolov5n-face.pth",
 }
 PARSER_FILE = "parsing_parsenet.pth"
-DETECTORS = tuple(DETECTOR_FILES)
 FACE_PACK, FACE_PACK_FILES = "insightface/models/buffalo_l", ("det_10g.onnx", "w600k_r50.onnx", "genderage.onnx")
 SAFETY_CHECK = "nsfw_detector/vit-base-nsfw-detector"
 SAFETY_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 SWAP_NODES = ("ReActorFaceSwapOpt", "ReActorOptions")
 BOOST_NODE, RESTORE_NODE = "ReActorFaceBoost", "ReActorRestoreFace"
+
+SWAP, RESTORE = "swap", "restore"
 
 # ReActor computes in 8 bit and truncates: a picture that it only passes on differs by at most one level and rounding.
 UNCHANGED = 1.5 / 255
@@ -45,7 +39,6 @@ RESTORED_MARGIN, RESTORED_SOFTNESS = 0.3, 0.08
 # What the makers say of their weights.
 NON_COMMERCIAL = "non-commercial research only"
 _LICENCES = (("inswapper", f"{NON_COMMERCIAL} (InsightFace)"), ("hyperswap", f"{NON_COMMERCIAL} (FaceFusion Labs)"), ("reswapper", "see its page"))
-CONSENT = "Swap faces only of people who agreed to it."
 
 
 @dataclass(frozen=True)
@@ -60,29 +53,6 @@ class Look:
 
 # natural leaves a part of the swapped face's own texture; sharp works on an enlarged crop; fast leaves the 128 pixels of the swap model.
 LOOKS = {NATURAL: Look(True, 0.7), SHARP: Look(True, 1.0, boost=True), FAST: Look(False)}
-
-
-def swap_models(models_dir: Path) -> list[str]:
-    """The swap models that ReActor can load: .onnx and .pth files directly in its folders, named after the folder's family."""
-    found = {name for folder, family in SWAP_FOLDERS.items() for name in _files(Path(models_dir, folder)) if family in name}
-    return sorted(found, key=str.lower)
-
-
-def restorers(models_dir: Path) -> list[str]:
-    return sorted(_files(Path(models_dir, "facerestore_models")), key=str.lower)
-
-
-def _files(folder: Path) -> tuple[str, ...]:
-    """Names of the model files in a folder; read again only when it changed, since the host asks for them all the time."""
-    try:
-        return _listed(str(folder), folder.stat().st_mtime_ns)
-    except OSError:
-        return ()
-
-
-@lru_cache(maxsize=16)
-def _listed(folder: str, changed: int) -> tuple[str, ...]:
-    return tuple(path.name for path in Path(folder).iterdir() if path.suffix in (".onnx", ".pth"))
 
 
 def licence_of(swap_model: str) -> str:
@@ -192,6 +162,43 @@ def _gender_model(path: str):
     model = get_model(path, providers=["CPUExecutionProvider"])
     model.prepare(0)
     return model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chose. keep: one of choices.KEEP."""
+
+    swap_model: str
+    restore_model: str
+    detector: str
+    gender: str
+    keep: str
+    look: Look
+
+    @property
+    def restoring(self) -> bool:
+        return self.look.restore and self.restore_model != NONE
+
+
+@dataclass(eq=False, repr=False)
+class Job:
+    """One run on its way through the expansions. frames: float tensors [1,H,W,C]; results: by frame, what ReActor gave; withheld: frames its safety
+    check took out; stage: what the groups of the expansion that runs now are for."""
+
+    images: list
+    frames: list
+    before: list
+    aims: dict[int, Aim]
+    people: list[Identity]
+    sources: list[np.ndarray]
+    rules: scoring.Rules
+    settings: Settings
+    captions: list[str] | None
+    groups: list[list[int]] = field(default_factory=list)
+    stage: str = SWAP
+    results: dict = field(default_factory=dict)
+    withheld: set[int] = field(default_factory=set)
+    passes: int = 0
 
 
 def grouped(keys: Sequence[tuple], indices: Sequence[int]) -> list[list[int]]:

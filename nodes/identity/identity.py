@@ -13,9 +13,8 @@ from ..errors import IdentityError, InputError, NoFaceError
 from ..files import checked_name, write_new
 from ..installation import needed
 from ..pictures import Picture, small_copy
+from .choices import COMBINE
 from .recognizers import Face, Recognizer
-
-COMBINE = ("mean", "max", "median")
 
 FORMAT = "likeness-identity"
 VERSION = 1

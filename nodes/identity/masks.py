@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, MissingModelError
+from .choices import AREAS
 from .recognizers.faces import overlap
 
 log = logging.getLogger("likeness")
-
-AREAS = ("face", "head", "hair and face")
 
 # The contour of the face in MediaPipe's mesh, walked once round from the top of the forehead: FACEMESH_FACE_OVAL in google-ai-edge/mediapipe,
 # mediapipe/python/solutions/face_mesh_connections.py (36 edges, one closed ring; mediapipe 0.10.35 has the same in vision.FaceLandmarksConnections).

@@ -1,8 +1,10 @@
 """The ComfyUI nodes of likeness/identity: schemas, and a few lines each that call the engine."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import comfy.model_management
 import folder_paths
@@ -13,10 +15,11 @@ from comfy_api.latest import io
 from .. import host
 from ..errors import InputError, LikenessError
 from ..host import Frames, Progress, one, or_block
-from . import drawing, masks, panel, scoring
-from .identity import COMBINE, build_identity, distinctly_named, identity_report, load_identity, made_with, save_identity
-from .recognizers import DEVICES, Face, Recognizer, describe, names, open_recognizer
-from .recognizers.environment import clashes
+from . import choices
+
+if TYPE_CHECKING:
+    from . import masks, scoring
+    from .recognizers import Face, Recognizer
 
 CATEGORY = "likeness/identity"
 ALIASES = ["ArcFace", "FaceID", "face similarity", "InsightFace", "face recognition", "likeness", "character consistency"]
@@ -34,17 +37,23 @@ SCORES_TOOLTIP = (
 
 
 def _open(name: str, device: str = "auto") -> Recognizer:
+    from .recognizers import open_recognizer
+
     recognizer = open_recognizer(name, host.models_dir(), device, host.commercial_only())
     host.tell_once(_clashes(recognizer))
     return recognizer
 
 
 def _clashes(recognizer: Recognizer) -> list[str]:
+    from .recognizers.environment import clashes
+
     return clashes(not comfy.model_management.cpu_mode() and comfy.model_management.is_nvidia(), recognizer.info.metric == "cosine")
 
 
 def _state(name: str) -> str:
     """What the result of opening a recognizer depends on besides the inputs: its files and the commercial switch."""
+    from .recognizers import describe
+
     commercial = host.commercial_only()
     try:
         info = describe(name, host.models_dir(), commercial)
@@ -65,14 +74,14 @@ class LikenessLoadRecognizer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "recognizer",
-                    options=names(host.models_dir(), host.commercial_only()),
+                    options=choices.recognizer_names(host.models_dir(), host.commercial_only()),
                     default="auto",
                     tooltip="auto takes AuraFace where its files are, else dlib. buffalo_l and antelopev2 are for non-commercial research only and are "
                     "never chosen unasked. Any other folder in models/insightface/models with a detector and an embedder is listed too.",
                 ),
                 io.Combo.Input(
                     "device",
-                    options=list(DEVICES),
+                    options=list(choices.DEVICES),
                     default="auto",
                     tooltip="auto is the CPU, which leaves all GPU memory to the picture models. cuda needs onnxruntime-gpu and an NVIDIA GPU, coreml a Mac. dlib and YuNet always run on the CPU.",
                 ),
@@ -82,6 +91,8 @@ class LikenessLoadRecognizer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, recognizer):
+        from .recognizers import describe
+
         if recognizer is None:
             return True
         try:
@@ -122,7 +133,7 @@ class LikenessBuildIdentity(io.ComfyNode):
                 io.String.Input("name", default="character", tooltip="The character's name, as it stands in overlays and reports."),
                 io.Combo.Input(
                     "combine",
-                    options=list(COMBINE),
+                    options=list(choices.COMBINE),
                     default="mean",
                     tooltip="How several references make one score. mean: their average face, the steadiest. median: shrugs off one wrong reference. max: the best match with any single one, for a character with very different looks.",
                 ),
@@ -140,6 +151,9 @@ class LikenessBuildIdentity(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, name, combine, recognizer=None) -> io.NodeOutput:
+        from . import drawing
+        from .identity import build_identity, identity_report
+
         recognizer = one(recognizer, "recognizer") if recognizer else _open("auto")
         pictures = Frames(images).pictures()
         identity = build_identity(pictures, recognizer, one(name, "name"), one(combine, "combine"), Progress(len(pictures)))
@@ -172,6 +186,9 @@ class LikenessSaveIdentity(io.ComfyNode):
 
     @classmethod
     def execute(cls, identity, filename) -> io.NodeOutput:
+        from . import drawing
+        from .identity import save_identity
+
         path = save_identity(identity, host.identities_dir(), filename)
         host.log.info("Identity of %s saved as %s", identity.name, path)
         file = path.relative_to(host.identities_dir()).as_posix()
@@ -213,11 +230,16 @@ class LikenessLoadIdentity(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, recognizer=None):
+        from .identity import made_with
+
         path = folder_paths.get_full_path(host.IDENTITIES, file) if file else None
         return [] if path is None else [Path(path).stat().st_mtime_ns, _state(made_with(Path(path)) or "auto")]
 
     @classmethod
     def execute(cls, file, recognizer=None) -> io.NodeOutput:
+        from . import drawing
+        from .identity import load_identity
+
         path = folder_paths.get_full_path(host.IDENTITIES, file)
         if path is None:
             raise InputError(f"The identity {file} is not in models/likeness/identities.")
@@ -256,7 +278,7 @@ def strictness_inputs(tooltip: str) -> list:
 
 
 def strictness_input(tooltip: str, **options):
-    return io.Combo.Input("strictness", options=list(scoring.STRICTNESS), default="standard", tooltip=tooltip, **options)
+    return io.Combo.Input("strictness", options=list(choices.STRICTNESS), default="standard", tooltip=tooltip, **options)
 
 
 def threshold_input(**options):
@@ -286,13 +308,13 @@ def _rule_inputs() -> list:
     return [
         io.Combo.Input(
             "no_face",
-            options=list(scoring.NO_FACE),
+            options=list(choices.NO_FACE),
             default="reject",
             tooltip="What happens to a picture without any face: it is rejected, passes, or stops the run with an error.",
         ),
         io.Combo.Input(
             "uncertain",
-            options=list(scoring.UNCERTAIN),
+            options=list(choices.UNCERTAIN),
             default="own output",
             tooltip="Where pictures go whose face is too small (below 40 px), blurred or turned away (about 55 degrees and more by the estimate) to judge.",
         ),
@@ -357,6 +379,8 @@ class LikenessIdentityScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, identity, face) -> io.NodeOutput:
+        from . import scoring
+
         identities = [one(identity, "identity")]
         frames = Frames(image)
         rules = scoring.Rules(scoring.threshold_of(identities[0], "standard", 0.0), "standard", one(face, "face"))
@@ -382,7 +406,7 @@ class LikenessIdentityGate(io.ComfyNode):
                 *strictness_inputs(HOW_STRICT),
                 io.Combo.Input(
                     "face",
-                    options=list(scoring.FACE_CHOICES),
+                    options=list(choices.FACE_CHOICES),
                     default="best match",
                     tooltip="Which face counts when a picture shows several: the one most like the character, the largest, or every face (a character sheet: all must match).",
                 ),
@@ -432,6 +456,8 @@ class LikenessCastGate(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, identities, strictness, threshold, strangers, no_face, uncertain, keep_best, max_score, captions=None, pins=None) -> io.NodeOutput:
+        from .identity import distinctly_named
+
         cast = distinctly_named([one(person, slot) for slot, person in identities.items()])
         if not cast:
             raise InputError("Cast Gate needs at least one identity.")
@@ -440,6 +466,8 @@ class LikenessCastGate(io.ComfyNode):
 
 
 def _rules(identities, strictness, threshold, no_face, uncertain, keep_best, max_score, **more) -> scoring.Rules:
+    from . import scoring
+
     label = one(strictness, "strictness")
     return scoring.Rules(
         scoring.threshold_of(identities[0], label, one(threshold, "threshold")),
@@ -456,6 +484,9 @@ class _Judged:
     """What the judging nodes give: judgements, and their drawings, plot, report, previews and panel in the host's types."""
 
     def __init__(self, frames: Frames, pictures, judgements, identities, rules, rate, captions=None, notes=()):
+        from ..pictures import small_copy
+        from . import drawing, panel, scoring
+
         self.judgements = judgements
         self.scores = [scoring.NO_SCORE if judgement.score is None else judgement.score for judgement in judgements]
         overlays = [drawing.overlay(picture.pixels, judgement, identities, i) for i, (picture, judgement) in enumerate(zip(pictures, judgements), 1)]
@@ -465,12 +496,14 @@ class _Judged:
         notes = [*_clashes(identities[0].recognizer), *_reading_notes(pictures), *notes]
         self.report = _json(scoring.report(told, identities, rules, rate, notes))
         # Many at once are looked at small: then verdict and score must be legible, and a click shows the rest.
-        small = [host.small_copy(picture, host.PREVIEW_SIDE) for picture in overlays[: host.MOST_PREVIEWS]]
+        small = [small_copy(picture, host.PREVIEW_SIDE) for picture in overlays[: host.MOST_PREVIEWS]]
         self.ui = host.previews([drawing.badge(picture, judgement, i) for i, (picture, judgement) in enumerate(zip(small, judgements), 1)])
         self.ui["likeness"] = (panel.panel(pictures, judgements, identities, rules, rate, host.thumbnails(pictures), captions, large=len(small)),)
 
 
 def _judge(frames: Frames, identities, rules: scoring.Rules, captions=None, pins=None) -> _Judged:
+    from . import panel, scoring
+
     pictures = frames.pictures()
     pins = pins or {}
     measured = scoring.measure(pictures, identities, rules.face, rules.strangers == "reject", Progress(len(pictures)))
@@ -480,6 +513,8 @@ def _judge(frames: Frames, identities, rules: scoring.Rules, captions=None, pins
 
 
 def _gate(images, identities, rules: scoring.Rules, captions, pins) -> io.NodeOutput:
+    from . import panel, scoring
+
     # Before anything is measured: what is wrong with them is known at once.
     pins = panel.read_pins(one(pins, "pins")) if pins else {}
     frames = Frames(images)
@@ -526,7 +561,7 @@ class LikenessCharacterMask(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "area",
-                    options=list(masks.AREAS),
+                    options=list(choices.AREAS),
                     default="face",
                     tooltip="face: forehead to chin. head: with hair and ears. hair and face: with long hair around it.",
                 ),
@@ -543,10 +578,14 @@ class LikenessCharacterMask(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):
+        from . import masks
+
         return [_state("auto"), *masks.models_state(host.models_dir())]
 
     @classmethod
     def execute(cls, image, area, grow, feather, invert, identity=None, landmarks=None) -> io.NodeOutput:
+        from . import drawing, masks
+
         frames = Frames(image)
         if landmarks and len(landmarks) != len(image):
             raise InputError(f"There are landmarks for {len(landmarks)} images and {len(image)} images; wire both from the same pictures.")
@@ -569,6 +608,8 @@ class LikenessCharacterMask(io.ComfyNode):
 
 def _mask(pixels, face: Face | None, mesh, area: str, **options) -> masks.MaskResult:
     """The mask of one face by the finest landmarks there are; without a face an empty one (a full one when inverted)."""
+    from . import masks
+
     if face is None:
         return masks.MaskResult(np.full(pixels.shape[:2], float(options["invert"]), np.float32), "no mask")
     if mesh is None:
@@ -585,23 +626,25 @@ class _Choice(NamedTuple):
 
 def _faces_to_mask(pictures, person, progress) -> list[_Choice]:
     """The face to mask in each picture: the person's, or without one the largest."""
+    from . import scoring
+
     if person is None:
         found = _open("auto").faces(pictures, tick=progress)
         faces = [max(one_picture.faces, key=lambda face: face.area, default=None) for one_picture in found]
         return [_Choice(face, None, "the largest face" if face else "no face found at any size") for face in faces]
     loose = person.recognizer.info.thresholds.loose
-    choices = []
+    chosen = []
     for measured in scoring.measure(pictures, [person], tick=progress):
         if not measured.faces:
-            choices.append(_Choice(None, None, "no face found at any size"))
+            chosen.append(_Choice(None, None, "no face found at any size"))
             continue
         best = int(measured.scores[:, 0].argmax())
         score = round(float(measured.scores[best, 0]), 4)
         if score < loose:
-            choices.append(_Choice(None, score, f"{person.name} is not there: the best score {scoring.told_apart(score, loose, 'is below')} (loose)"))
+            chosen.append(_Choice(None, score, f"{person.name} is not there: the best score {scoring.told_apart(score, loose, 'is below')} (loose)"))
         else:
-            choices.append(_Choice(measured.faces[best], score, f"the face of {person.name}"))
-    return choices
+            chosen.append(_Choice(measured.faces[best], score, f"the face of {person.name}"))
+    return chosen
 
 
 def _reading_notes(pictures) -> list[str]:

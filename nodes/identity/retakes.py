@@ -1,10 +1,10 @@
 """Taking a shot again until it passes: which take is the best, which nodes a retake runs again, and when two takes are the same. No picture is scored here."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-MOST_TAKES = 64
 SEEDS = 2**64
 
 
@@ -36,6 +36,49 @@ class Take:
     def _rank(self) -> tuple[bool, float, int]:
         # Without a face the score is lower than any that a face can get.
         return self.passes, -2.0 if self.score is None else self.score, -self.number
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Which take this is. first: the seed of take 0; number: from 0; prompt: the run it was begun in, as the host names it; begun: when, in seconds."""
+
+    first: int
+    number: int
+    prompt: str
+    begun: float
+
+
+@dataclass(eq=False, repr=False)
+class History:
+    """The takes of one run so far; of all but the best only the figures stay. shown: small pictures of them; live: the node that shows them."""
+
+    takes: list[Take] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    best: Take | None = None
+    shown: list = field(default_factory=list)
+    live: object = None
+    seconds: list[float] = field(default_factory=list)
+
+    def time(self, flow: Flow, prompt: str) -> None:
+        """Note how long the take of that flow took; one that the host still had from an earlier run than `prompt` took no time."""
+        if flow.prompt == prompt:
+            self.seconds.append(time.monotonic() - flow.begun)
+
+    def left(self, takes: int) -> float | None:
+        """Seconds that so many takes need; None before one was made. The first loads models, so it counts only as long as it is the only one."""
+        made = self.seconds[1:] or self.seconds
+        return takes * sum(made) / len(made) if made else None
+
+    def add(self, take: Take, key: bytes) -> None:
+        if take.beats(self.best):
+            self.best = take
+        self.takes.append(Take(take.number, take.seed, None, take.judgement, remembered=take.remembered))
+        self.keys.append(key)
+
+    @property
+    def repeats(self) -> int | None:
+        """The earlier take of which the last one is a copy: the graph does not follow the seed."""
+        return self.keys.index(self.keys[-1]) if self.keys[-1] in self.keys[:-1] else None
 
 
 def seed_of(first: int, take: int) -> int:

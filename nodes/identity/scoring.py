@@ -9,14 +9,10 @@ import numpy as np
 from ..errors import InputError, NoFaceError
 from ..installation import needed
 from ..pictures import Picture
+from .choices import FACE_CHOICES, STRICTNESS  # noqa: F401
 from .identity import Identity, recognizer_report
 from .recognizers import Face, every_look
 from .recognizers import any_face as any_face_found
-
-STRICTNESS = ("loose", "standard", "strict", "custom")
-FACE_CHOICES = ("best match", "largest", "every face")
-NO_FACE = ("reject", "pass", "error")
-UNCERTAIN = ("own output", "pass", "reject")
 
 PASS, REJECT, UNCERTAIN_VERDICT, NO_FACE_VERDICT, NOT_JUDGED = VERDICTS = ("pass", "reject", "uncertain", "no face", "not judged")
 # What a picture can be pinned as by hand.

@@ -1,12 +1,13 @@
 """The node Face Swap (ReActor) and its collector: scores first, lets ReActor's own nodes work on the failing pictures, scores again and chooses."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import folder_paths
-import numpy as np
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
@@ -16,61 +17,21 @@ import nodes as host_nodes
 from .. import host
 from ..errors import InputError
 from ..host import Frames, LiveNode, or_block, to_image
-from ..pictures import small_copy
-from . import drawing, faceswap, scoring
-from .faceswap import Aim, Look
-from .identity import Identity, build_identity, distinctly_named
+from . import choices
 from .nodes import strictness_inputs
-from .recognizers import open_recognizer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .faceswap import Job, Look
+    from .identity import Identity
 
 CATEGORY = "likeness/identity"
 ALIASES = ["ReActor", "face swap", "faceswap", "inswapper", "hyperswap", "roop", "face restore", "ArcFace", "likeness"]
 
 IdentityType = io.Custom("LIKENESS_IDENTITY")
 
-# Always listed: the editor draws a node red whose file is not in its list, and Face Swap itself says where the file belongs.
-USUAL_SWAP_MODEL = "inswapper_128.onnx"
-SWAP, RESTORE = "swap", "restore"
 COLLECTOR, PICTURES = "LikenessFaceSwapCollector", "LikenessFaceSwapPictures"
-
-
-@dataclass(frozen=True)
-class Settings:
-    swap_model: str
-    restore_model: str
-    detector: str
-    gender: str
-    keep: str
-    look: Look
-
-    @property
-    def restoring(self) -> bool:
-        return self.look.restore and self.restore_model != faceswap.NONE
-
-
-@dataclass(eq=False, repr=False)
-class Job:
-    """One run on its way through the expansions. frames: float [1,H,W,C] each; results: by frame, what ReActor gave; withheld: frames its safety
-    check took out; stage: what the groups of the expansion that runs now are for."""
-
-    images: list
-    frames: list[torch.Tensor]
-    before: list
-    aims: dict[int, Aim]
-    people: list[Identity]
-    sources: list[np.ndarray]
-    rules: scoring.Rules
-    settings: Settings
-    captions: list[str] | None
-    groups: list[list[int]] = field(default_factory=list)
-    stage: str = SWAP
-    results: dict[int, torch.Tensor] = field(default_factory=dict)
-    withheld: set[int] = field(default_factory=set)
-    passes: int = 0
-
-
-def _swap_models() -> list[str]:
-    return faceswap.swap_models(host.models_dir())
 
 
 class LikenessFaceSwap(io.ComfyNode):
@@ -81,7 +42,7 @@ class LikenessFaceSwap(io.ComfyNode):
             display_name="Face Swap (ReActor)",
             category=CATEGORY,
             description="Swaps the character's face into pictures that are not enough like it, through the installed pack ReActor, measures them again and keeps the better. "
-            + faceswap.CONSENT,
+            + choices.CONSENT,
             search_aliases=ALIASES,
             is_input_list=True,
             is_output_node=True,
@@ -110,50 +71,50 @@ class LikenessFaceSwap(io.ComfyNode):
                 io.String.Input("captions", optional=True, force_input=True, tooltip="One caption per picture; they come out in step with the pictures."),
                 io.Combo.Input(
                     "swap_model",
-                    options=sorted({*_swap_models(), USUAL_SWAP_MODEL}, key=str.lower),
-                    default=USUAL_SWAP_MODEL,
-                    tooltip="inswapper_128 and hyperswap are for non-commercial use only, say their makers. " + faceswap.CONSENT,
+                    options=sorted({*choices.swap_models(host.models_dir()), choices.USUAL_SWAP_MODEL}, key=str.lower),
+                    default=choices.USUAL_SWAP_MODEL,
+                    tooltip="inswapper_128 and hyperswap are for non-commercial use only, say their makers. " + choices.CONSENT,
                 ),
                 io.Combo.Input(
                     "restore_model",
-                    options=[faceswap.NONE, *faceswap.restorers(host.models_dir())],
-                    default=faceswap.NONE,
+                    options=[choices.NONE, *choices.restorers(host.models_dir())],
+                    default=choices.NONE,
                     tooltip="The restorer for swapped faces, from models/facerestore_models. none restores nothing.",
                 ),
-                io.Combo.Input("detector", options=list(faceswap.DETECTORS), default="retinaface_resnet50", tooltip="What finds faces for the restorer."),
+                io.Combo.Input("detector", options=list(choices.DETECTORS), default="retinaface_resnet50", tooltip="What finds faces for the restorer."),
                 io.Combo.Input(
                     "gender",
-                    options=list(faceswap.GENDERS),
+                    options=list(choices.GENDERS),
                     default="any",
                     tooltip="Only faces of this gender, by buffalo_l's own model, are swapped; it is looked at before likeness.",
                 ),
                 io.Combo.Input(
                     "swap_when",
-                    options=list(faceswap.SWAP_WHEN),
-                    default=faceswap.BELOW_GATE,
+                    options=list(choices.SWAP_WHEN),
+                    default=choices.BELOW_GATE,
                     tooltip="below gate: only pictures that do not pass; all others stay as they are, bit for bit. always: every picture.",
                 ),
                 *strictness_inputs("How much a face must be like the character to pass; custom takes the threshold below."),
                 io.Combo.Input(
                     "target",
-                    options=list(faceswap.TARGETS),
-                    default=faceswap.MOST_SIMILAR,
+                    options=list(choices.TARGETS),
+                    default=choices.MOST_SIMILAR,
                     tooltip="Which face of a picture with several is swapped: the one most like the character, the largest, or all.",
                 ),
                 io.Combo.Input(
                     "keep",
-                    options=list(faceswap.KEEP),
-                    default=faceswap.BETTER,
+                    options=list(choices.KEEP),
+                    default=choices.BETTER,
                     tooltip="better: the swapped picture only where it scores higher than the one before. swapped: always.",
                 ),
                 io.DynamicCombo.Input(
                     "preset",
                     options=[
-                        io.DynamicCombo.Option(faceswap.NATURAL, []),
-                        io.DynamicCombo.Option(faceswap.SHARP, []),
-                        io.DynamicCombo.Option(faceswap.FAST, []),
+                        io.DynamicCombo.Option(choices.NATURAL, []),
+                        io.DynamicCombo.Option(choices.SHARP, []),
+                        io.DynamicCombo.Option(choices.FAST, []),
                         io.DynamicCombo.Option(
-                            faceswap.CUSTOM,
+                            choices.CUSTOM,
                             [
                                 io.Float.Input(
                                     "restore_visibility",
@@ -226,7 +187,9 @@ class LikenessFaceSwap(io.ComfyNode):
         captions=None,
         preset=None,
     ) -> io.NodeOutput:
-        settings = Settings(
+        from . import faceswap, scoring
+
+        settings = faceswap.Settings(
             host.one(swap_model, "swap_model"),
             host.one(restore_model, "restore_model"),
             host.one(detector, "detector"),
@@ -246,14 +209,14 @@ class LikenessFaceSwap(io.ComfyNode):
         pictures = frames.pictures()
         measured = scoring.measure(pictures, persons, tick=host.Progress(len(pictures)))
         before = scoring.judge(measured, persons, rules, captions)
-        always, which = host.one(swap_when, "swap_when") == faceswap.ALWAYS, host.one(target, "target")
+        always, which = host.one(swap_when, "swap_when") == choices.ALWAYS, host.one(target, "target")
         aims = {
             i: faceswap.aim(measured[i], len(persons), which, rules.threshold, _allowed(pictures[i], measured[i], settings.gender))
             for i, judgement in enumerate(before)
             if judgement.verdict != scoring.NOT_JUDGED and (always or judgement.goes != scoring.PASSED)
         }
         single = [frame.unsqueeze(0) for batch in image for frame in batch]
-        job = Job(image, single, before, aims, persons, sources, rules, settings, list(captions) if captions else None)
+        job = faceswap.Job(image, single, before, aims, persons, sources, rules, settings, list(captions) if captions else None)
         aimed = [i for i, one in aims.items() if any(one.index)]
         job.groups = faceswap.grouped([(*single[i].shape[1:], aims[i].index, bool(aims[i].boxes)) for i in aimed], aimed)
         live = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
@@ -286,6 +249,8 @@ class LikenessFaceSwapCollector(io.ComfyNode):
 
     @classmethod
     def execute(cls, job=None, **groups) -> io.NodeOutput:
+        from . import faceswap
+
         if job is None:
             raise InputError("Face Swap Collector is a part of Face Swap (ReActor) and does nothing alone.")
         short = []
@@ -299,7 +264,7 @@ class LikenessFaceSwapCollector(io.ComfyNode):
             for k, i in enumerate(indices):
                 if not whole or _is_withheld(job, i, result[k]):
                     job.withheld.add(i)
-                elif job.stage == SWAP:
+                elif job.stage == faceswap.SWAP:
                     job.results[i] = result[k : k + 1, ..., :3]
                 else:
                     swapped, boxes = job.results[i], job.aims[i].boxes
@@ -307,11 +272,11 @@ class LikenessFaceSwapCollector(io.ComfyNode):
                     job.results[i] = torch.from_numpy(mended).unsqueeze(0)
         if short:
             job.groups = short
-            return _swap(job) if job.stage == SWAP else _restore(job)
-        if job.stage == SWAP and job.settings.restoring:
+            return _swap(job) if job.stage == faceswap.SWAP else _restore(job)
+        if job.stage == faceswap.SWAP and job.settings.restoring:
             changed = [i for i in job.results if not _is_unchanged(job, i)]
             job.groups = faceswap.grouped([tuple(job.results[i].shape[1:]) for i in changed], changed)
-            job.stage = RESTORE
+            job.stage = faceswap.RESTORE
             if job.groups:
                 return _restore(job)
         return _finish(job)
@@ -319,6 +284,8 @@ class LikenessFaceSwapCollector(io.ComfyNode):
 
 def _allowed(picture, measured, gender: str) -> list[bool] | None:
     """Which faces are of the gender that is to be swapped; None where any is."""
+    from . import faceswap
+
     if gender == "any":
         return None
     return [found == gender for found in faceswap.genders(picture.pixels, [face.box for face in measured.faces], host.models_dir())]
@@ -350,12 +317,14 @@ class LikenessFaceSwapPictures(io.ComfyNode):
 
 
 def _look(preset) -> Look:
+    from . import faceswap
+
     value = preset or {}
-    name = faceswap.checked_choice((value.get("preset") or [faceswap.NATURAL])[0], faceswap.PRESETS, "preset")
-    if name != faceswap.CUSTOM:
+    name = faceswap.checked_choice((value.get("preset") or [choices.NATURAL])[0], choices.PRESETS, "preset")
+    if name != choices.CUSTOM:
         return faceswap.LOOKS[name]
     visibility, weight, boost = (value.get(key, [default])[0] for key, default in (("restore_visibility", 1.0), ("codeformer_weight", 0.5), ("boost", False)))
-    return Look(visibility > 0, visibility, weight, boost)
+    return faceswap.Look(visibility > 0, visibility, weight, boost)
 
 
 def _installed_packs() -> list[str]:
@@ -370,6 +339,9 @@ def _installed_packs() -> list[str]:
 
 def _people(identity, reference, people) -> tuple[list[Identity], list[np.ndarray]]:
     """(identities, the picture of each that is swapped in), the first person first."""
+    from .identity import build_identity, distinctly_named
+    from .recognizers import open_recognizer
+
     others = [host.one(values, name) for name, values in (people or {}).items() if values]
     if identity is None and not reference:
         raise InputError("Whose face is to be swapped in? Wire an identity from Character Identity, or a reference picture.")
@@ -384,7 +356,9 @@ def _people(identity, reference, people) -> tuple[list[Identity], list[np.ndarra
 
 def _swap(job: Job) -> io.NodeOutput:
     """ReActor's own nodes for each group, a pass per person, ending in the collector."""
-    job.stage = SWAP
+    from . import faceswap
+
+    job.stage = faceswap.SWAP
     graph = GraphBuilder()
     settings, look = job.settings, job.settings.look
     boost = None
@@ -427,7 +401,7 @@ def _swap(job: Job) -> io.NodeOutput:
                 source_image=sources[person],
                 swap_model=settings.swap_model,
                 facedetection=settings.detector,
-                face_restore_model=faceswap.NONE,
+                face_restore_model=choices.NONE,
                 face_restore_visibility=1.0,
                 codeformer_weight=0.5,
                 **inputs,
@@ -439,6 +413,8 @@ def _swap(job: Job) -> io.NodeOutput:
 
 
 def _restore(job: Job) -> io.NodeOutput:
+    from . import faceswap
+
     graph = GraphBuilder()
     ends = [
         graph.node(
@@ -460,15 +436,21 @@ def _collected(graph: GraphBuilder, job: Job, ends: Sequence) -> io.NodeOutput:
 
 
 def _is_withheld(job: Job, index: int, result: torch.Tensor) -> bool:
+    from . import faceswap
+
     return faceswap.is_withheld(job.frames[index][0].cpu().numpy(), result.numpy())
 
 
 def _is_unchanged(job: Job, index: int) -> bool:
+    from . import faceswap
+
     return faceswap.is_unchanged(job.frames[index][0].cpu().numpy(), job.results[index][0].numpy(), job.aims[index].boxes)
 
 
 def _finish(job: Job) -> io.NodeOutput:
     """Score what came back, choose, and put everything in the order of the input."""
+    from . import faceswap, scoring
+
     changed = [i for i in sorted(job.results) if not _is_unchanged(job, i)]
     after = list(job.before)
     if changed:
@@ -491,7 +473,7 @@ def _finish(job: Job) -> io.NodeOutput:
                 if faceswap.is_unchanged(job.frames[i][0].cpu().numpy(), job.results[i][0].numpy())
                 else "not swapped: ReActor took another face"
             )
-        elif job.settings.keep == faceswap.BETTER and not _better(after[i], before):
+        elif job.settings.keep == choices.BETTER and not _better(after[i], before):
             row["done"] = f"original kept: the swap scores {_told(after[i].score)}, the original {_told(before.score)}"
             after[i] = before
         else:
@@ -513,8 +495,8 @@ def _finish(job: Job) -> io.NodeOutput:
         "strictness": job.rules.label,
         "swap_model": job.settings.swap_model,
         "licence": faceswap.licence_of(job.settings.swap_model),
-        "restore_model": job.settings.restore_model if job.settings.restoring else faceswap.NONE,
-        "notes": [faceswap.CONSENT, *faceswap.remarks(job.settings.swap_model, job.settings.restore_model, job.settings.look)],
+        "restore_model": job.settings.restore_model if job.settings.restoring else choices.NONE,
+        "notes": [choices.CONSENT, *faceswap.remarks(job.settings.swap_model, job.settings.restore_model, job.settings.look)],
     }
     values = (or_block(images), or_block(scores[0]), or_block(scores[1]), json.dumps(report, ensure_ascii=False, indent=1), or_block(captions))
     shown = _shown(job, after, final)
@@ -524,6 +506,8 @@ def _finish(job: Job) -> io.NodeOutput:
 
 
 def _better(after, before) -> bool:
+    from . import scoring
+
     def rank(judgement):
         return judgement.goes == scoring.PASSED, -2.0 if judgement.score is None else judgement.score
 
@@ -531,6 +515,9 @@ def _better(after, before) -> bool:
 
 
 def _shown(job: Job, after, final) -> dict:
+    from ..pictures import small_copy
+    from . import drawing
+
     pixels = [Frames([frame]).pictures()[0].pixels for i, frame in enumerate(final) if i not in job.withheld]
     judged = [judgement for i, judgement in enumerate(after) if i not in job.withheld]
     small = [drawing.badge(small_copy(picture, host.PREVIEW_SIDE), one, i + 1) for i, (picture, one) in enumerate(zip(pixels, judged))]

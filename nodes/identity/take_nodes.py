@@ -1,9 +1,11 @@
 """The nodes Take Start and Retake until Match: whatever graph lies between them runs again with the next seed until its picture passes."""
 
+from __future__ import annotations
+
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_api.latest import io
@@ -15,12 +17,13 @@ import nodes as host_nodes
 from .. import host
 from ..errors import InputError
 from ..host import Frames, LiveNode
-from ..pictures import small_copy
-from ..telling import last_score, told
 from ..tensors import TensorMemory, content_key
-from . import drawing, retakes, scoring
+from .choices import MOST_TAKES
 from .nodes import strictness_inputs
-from .retakes import MOST_TAKES, Take, seed_of
+
+if TYPE_CHECKING:
+    from . import scoring
+    from .retakes import History, Take
 
 CATEGORY = "likeness/identity"
 ALIASES = ["retry", "loop", "until", "best of", "seed search", "while", "ArcFace", "face similarity", "likeness"]
@@ -30,49 +33,6 @@ FlowType = io.Custom("LIKENESS_TAKE_FLOW")
 
 # Pictures of takes, by what they depend on: with another strictness they are judged again, not sampled again.
 MEMORY = TensorMemory(2**30)
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Which take this is. first: the seed of take 0; number: from 0; prompt: the run it was begun in, as the host names it; begun: when, in seconds."""
-
-    first: int
-    number: int
-    prompt: str
-    begun: float
-
-
-@dataclass(eq=False, repr=False)
-class History:
-    """The takes of one run so far; of all but the best only the figures stay."""
-
-    takes: list[Take] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    best: Take | None = None
-    shown: list = field(default_factory=list)
-    live: LiveNode | None = None
-    seconds: list[float] = field(default_factory=list)
-
-    def time(self, flow: Flow) -> None:
-        """Note how long the take of that flow took; one that the host still had from an earlier run took no time."""
-        if flow.prompt == PromptServer.instance.last_prompt_id:
-            self.seconds.append(time.monotonic() - flow.begun)
-
-    def left(self, takes: int) -> float | None:
-        """Seconds that so many takes need; None before one was made. The first loads models, so it counts only as long as it is the only one."""
-        made = self.seconds[1:] or self.seconds
-        return takes * sum(made) / len(made) if made else None
-
-    def add(self, take: Take, key: bytes) -> None:
-        if take.beats(self.best):
-            self.best = take
-        self.takes.append(Take(take.number, take.seed, None, take.judgement, remembered=take.remembered))
-        self.keys.append(key)
-
-    @property
-    def repeats(self) -> int | None:
-        """The earlier take of which the last one is a copy: the graph does not follow the seed."""
-        return self.keys.index(self.keys[-1]) if self.keys[-1] in self.keys[:-1] else None
 
 
 class LikenessTakeStart(io.ComfyNode):
@@ -105,6 +65,8 @@ class LikenessTakeStart(io.ComfyNode):
 
     @classmethod
     def execute(cls, seed, _take=0, **kwargs) -> io.NodeOutput:
+        from .retakes import Flow, seed_of
+
         flow = Flow(seed, _take, PromptServer.instance.last_prompt_id, time.monotonic())
         return io.NodeOutput(seed_of(seed, _take), _take, flow)
 
@@ -143,6 +105,9 @@ class LikenessTakeEnd(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, flow, identity, strictness, threshold, max_takes, _history=None, **kwargs) -> io.NodeOutput:
+        from . import scoring
+        from .retakes import History, Take, seed_of
+
         prompt, own = cls.hidden.dynprompt, cls.hidden.unique_id
         flow, identity, most = host.one(flow, "flow"), host.one(identity, "identity"), host.one(max_takes, "max_takes")
         rules = scoring.Rules(scoring.threshold_of(identity, host.one(strictness, "strictness"), host.one(threshold, "threshold")), strictness[0])
@@ -152,7 +117,7 @@ class LikenessTakeEnd(io.ComfyNode):
         loop = _Loop(prompt, own)
         batch, number, remembered = image[0], flow.number, False
         loop.remember(seed_of(flow.first, number), number, batch)
-        run.time(flow)
+        run.time(flow, PromptServer.instance.last_prompt_id)
         while True:
             take = _judged(Take(number, seed_of(flow.first, number), batch, remembered=remembered), identity, rules)
             run.add(take, content_key(batch))
@@ -172,6 +137,8 @@ class _Loop:
     """The part of a prompt that lies between a Take Start and the end `own`."""
 
     def __init__(self, prompt, own: str):
+        from . import retakes
+
         self._prompt, self._own = prompt, own
         self._inputs = lambda node: prompt.get_node(node)["inputs"]
         self._start = next(node for name, node, _ in retakes.links(self._inputs(own)) if name == "flow")
@@ -190,6 +157,8 @@ class _Loop:
         return None if key is None else MEMORY.look((key,))
 
     def _signature(self, seed: int, number: int) -> str | None:
+        from . import retakes
+
         node, output = next((node, output) for name, node, output in retakes.links(self._inputs(self._own)) if name == "image")
         return retakes.signature(self._inputs, self._state, self._start, seed, node, output, number)
 
@@ -205,6 +174,8 @@ class _Loop:
 
     def again(self, number: int, run: History) -> io.NodeOutput:
         """Run everything between once more, as the take of that number."""
+        from . import retakes
+
         graph = GraphBuilder()
         copies = {}
         for node in self._body:
@@ -232,12 +203,18 @@ def _would_say(definition) -> bool:
 
 def _judged(take: Take, identity, rules: scoring.Rules) -> Take:
     """The take with the judgement of its picture; of several pictures that of the one that decides."""
+    from . import scoring
+    from .retakes import Take
+
     judgements = scoring.judge(scoring.measure(Frames([take.image]).pictures(), [identity]), [identity], rules)
     lowest = min(judgements, key=lambda one: (one.goes == scoring.PASSED, -2.0 if one.score is None else one.score))
     return Take(take.number, take.seed, take.image, lowest, remembered=take.remembered)
 
 
 def _show(run: History, take: Take, most: int) -> None:
+    from ..pictures import small_copy
+    from . import drawing
+
     pixels = Frames([take.image[:1]]).pictures()[0].pixels
     badge = drawing.badge(small_copy(pixels, host.PREVIEW_SIDE), take.judgement, len(run.takes))
     run.shown.append(badge)
@@ -249,12 +226,16 @@ def _show(run: History, take: Take, most: int) -> None:
 
 def _announce(run: History, last: Take, most: int) -> None:
     """Say in the node which take is made next, and how long it takes if none of the others passes either."""
+    from ..telling import last_score, told
+
     parts = [f"Take {len(run.takes) + 1} of {most}", last_score(last.judgement)]
     left = run.left(most - len(run.takes))
     run.live.tell(", ".join(parts if left is None else [*parts, f"at most {told(left)} left"]))
 
 
 def _result(run: History, identity, rules: scoring.Rules, repeats: int | None) -> io.NodeOutput:
+    from . import scoring
+
     best = run.best
     # Counted as they were made here: with another end before this one the first may not be number 0.
     place = 1 + next(i for i, take in enumerate(run.takes) if take.number == best.number)

@@ -14,17 +14,12 @@ from string import Formatter
 
 from ..errors import InputError
 from ..texts import excerpt, one_line
+from .choices import DEFAULT_TEMPLATE, DESCRIBE, GIVEN, KEEP, OMIT, POLICIES, SOURCES, TEMPLATE
 from .dataset import Dataset, DatasetItem, counted
 from .wording import SHOT_FIELDS, framing_of, line_of, parse_caption, parts_of, trait_words, whole_words
 
-# keep: the caption that an item has, the template where it has none; template: always; given: a list, one for each picture.
-KEEP, TEMPLATE, GIVEN = SOURCES = ("keep", "template", "given")
-# What is always true of the character: omitted, the trigger word comes to stand for it; described, it stays something that a prompt can change.
-OMIT, DESCRIBE = POLICIES = ("omit", "describe")
-
 # other: what a caption says that is none of the fields.
 FIELDS = ("trigger", "framing", *SHOT_FIELDS, "other")
-DEFAULT_TEMPLATE = "{trigger}, {framing}, {angle}, {pose}, {clothing}, {expression}, {light}, {background}, {other}"
 
 # What a caption calls the person once the trigger word has been said; the second where the trigger is a word of the first.
 NAMELESS = ("the character", "this person")

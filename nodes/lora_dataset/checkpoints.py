@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from ..errors import InputError, LikenessError
 from ..lora_files import LoraFile, effective_trigger, read_lora
 from ..texts import entries_of, excerpt, one_line
+from .choices import SUFFIXES
 
-SUFFIXES = (".safetensors", ".sft")
 MOST_CHECKPOINTS = 200
 MOST_STRENGTHS = 20
 STRONGEST = 10.0
@@ -219,12 +219,6 @@ def _told_apart(checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
         out.append(replace(one, label=label if number == 1 else f"{label} ({number})"))
         taken.add(out[-1].label)
     return tuple(out)
-
-
-def folders_of(known: Sequence[str]) -> list[str]:
-    """The folders that hold LoRAs, by name, `.` for models/loras itself."""
-    parents = (str(_path(name).parent) for name in known if name.lower().endswith(SUFFIXES))
-    return sorted(dict.fromkeys(parents))
 
 
 def names_in(text: str, known: Sequence[str]) -> list[str]:

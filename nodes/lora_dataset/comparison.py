@@ -22,7 +22,6 @@ from ..texts import excerpt, markdown_cell, markdown_table, one_line
 from . import figures
 from .standing import Standing, standing
 
-MOST_METHODS = 8
 UNKNOWN = "-"
 # With more pictures of each method the sheet has a line for each method: rows of two or three tiles would make it a narrow strip.
 MOST_ROWS = 20

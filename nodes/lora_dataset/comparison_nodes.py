@@ -1,9 +1,13 @@
 """The ComfyUI node Compare Methods: its schema, what it shows, and what it saves."""
 
+from __future__ import annotations
+
 import glob
 import json
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy_api.latest import io
@@ -13,11 +17,12 @@ from .. import host
 from ..errors import InputError
 from ..files import checked_name, write_new
 from ..host import Frames, LiveNode, Progress, one
-from ..identity import scoring
 from ..identity.nodes import strictness_inputs
-from ..pictures import Picture, small_copy
-from . import comparison
+from . import choices
 from .nodes import CATEGORY, IdentityType
+
+if TYPE_CHECKING:
+    from ..pictures import Picture
 
 SHOWN_SIDE = 2048
 STRICTNESS = (
@@ -44,7 +49,7 @@ class LikenessCompareMethods(io.ComfyNode):
             inputs=[
                 io.Autogrow.Input(
                     "images",
-                    template=io.Autogrow.TemplatePrefix(pictures, prefix="image", min=1, max=comparison.MOST_METHODS),
+                    template=io.Autogrow.TemplatePrefix(pictures, prefix="image", min=1, max=choices.MOST_METHODS),
                     tooltip="One socket for each method, up to eight; sizes and counts may differ, but only equal counts can stand side by side.",
                 ),
                 IdentityType.Input(
@@ -85,6 +90,10 @@ class LikenessCompareMethods(io.ComfyNode):
 
     @classmethod
     def execute(cls, identity, labels, strictness, threshold, images=None, seconds=("",), save_as=("",)) -> io.NodeOutput:
+        from ..identity import scoring
+        from ..pictures import small_copy
+        from . import comparison
+
         if not images:
             raise InputError("No pictures are wired in: wire the pictures of each method to an image input of its own.")
         who, label = one(identity, "identity"), one(strictness, "strictness")
@@ -129,13 +138,20 @@ def _json(value: dict) -> str:
 
 
 def save_together(target: Path, files: dict[str, bytes]) -> None:
-    """Write files by their suffixes under one name with a new number: where `target`_00001 has any file, all get _00002."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while any(target.parent.glob(f"{glob.escape(target.name)}_{number:05}.*")):
-        number += 1
-    for suffix, content in files.items():
-        write_new(target.with_name(f"{target.name}_{number:05}{suffix}"), content)
+    """Write files by their suffixes under one name with a new number, all or none: where `target`_00001 has any file, all get _00002. Raises InputError."""
+    written = []
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while any(target.parent.glob(f"{glob.escape(target.name)}_{number:05}.*")):
+            number += 1
+        for suffix, content in files.items():
+            written.append(write_new(target.with_name(f"{target.name}_{number:05}{suffix}"), content))
+    except OSError as error:
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
+        raise InputError(host.unwritable(target.parent, error)) from None
 
 
 def png(pixels) -> bytes:

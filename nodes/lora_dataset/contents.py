@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import PictureError
 from ..installation import needed
 from . import recipes
+from .choices import JPEG, PNG
 from .dataset import Dataset, DatasetItem, Finding, Source
 from .manifest import MANIFEST, Placed, Provenance, manifest
 from .sources import jpeg_bytes, png_bytes
@@ -21,7 +22,6 @@ from .targets import BLOCK, Journal, Made, Wanted, Written
 from .trainers import Job, Trainer, for_powershell
 from .writing import in_order
 
-PNG, JPEG = PICTURE_FORMATS = ("png", "jpeg")
 SUFFIXES = {PNG: ".png", JPEG: ".jpg"}
 # Of the way pictures are made: a change of it makes every exported picture a changed one.
 PICTURE_VERSION = 1

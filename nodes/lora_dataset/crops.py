@@ -17,15 +17,11 @@ from ..identity.masks import MESH_IOU
 from ..identity.recognizers.faces import overlap
 from ..identity.scoring import PASS, Measured, Rules, judge, threshold_of
 from . import survey
+from .choices import MARGIN, MINIMUM, WIDEST_MARGIN
 from .dataset import Dataset, DatasetItem, Source, counted, said_of
 from .faces import FaceReader, FaceReading, framing_by_face
 from .wording import framing_of, line_of, parts_of
 
-MARGIN = 0.6
-# Of a face with three times its side of picture on every side nothing is a face crop any more.
-WIDEST_MARGIN = 3.0
-# The smallest bucket that trainers of these models are given.
-MINIMUM = 512
 # The crop's middle lies this share of the face's side above the face's own: the crown of the head, with 3 cm of hair, is 1.1 sides above the middle of
 # the box (proportions in identity/masks.py), so that the default margin leaves 0.15 of a side above it.
 HEADROOM = 0.15

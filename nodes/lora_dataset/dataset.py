@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import checked_name
 from ..texts import one_line
+from .choices import MOST_REPEATS
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -62,7 +63,6 @@ class Bucket:
 CHARACTER = Bucket("character", 40)
 BODY = Bucket("body", 20, faces=False, tag="realistic_body")
 BUCKETS = {bucket.name: bucket for bucket in (CHARACTER, BODY)}
-MOST_REPEATS = 10_000
 
 
 def bucket_named(name: str, repeats: int = 0) -> Bucket:

@@ -17,17 +17,16 @@ from ..errors import InputError, PictureError
 from ..files import checked_name
 from ..pictures import PICTURE_SUFFIXES
 from ..texts import one_line
-from . import recipes
+from . import choices, recipes
 from .audit import EVERY_PICTURE, waived_items, waivers_of
-from .contents import PICTURE_FORMATS, PNG, SUFFIXES, archive_file, keys_of, manifest_file, picture_file, pictures_of, placed_items, report_text, sizes_of
+from .contents import SUFFIXES, archive_file, keys_of, manifest_file, picture_file, pictures_of, placed_items, report_text, sizes_of
 from .dataset import BLOCKED, Dataset, Finding, counted
 from .manifest import Provenance
 from .sources import safe_stem
 from .targets import OURS, Difference, Wanted, checked_target, compare, place_of, read_journal, shown
-from .trainers import PAIRED_EDIT, TEXT_TO_IMAGE, Job, Trainer, job_for, supported
+from .trainers import Job, Trainer, job_for, supported
 from .writing import bring_about
 
-NO_ARCHIVE, ZIP = ARCHIVES = ("none", "zip")
 REPORT = "report.md"
 MOST_REASONS = 8
 MOST_NAMED = 10
@@ -45,19 +44,19 @@ class ExportOptions:
 
     out: Path
     name: str
-    trainer: str = "ai-toolkit"
-    base_model: str = "Qwen-Image"
-    mode: str = TEXT_TO_IMAGE
-    recipe: str = "character rank 16"
-    vram: int = 24
-    learning_rate: str = "normal"
+    trainer: str = choices.TRAINERS[0]
+    base_model: str = choices.BASE_MODELS[0]
+    mode: str = choices.TEXT_TO_IMAGE
+    recipe: str = choices.RECIPES[0]
+    vram: int = choices.VRAM[0]
+    learning_rate: str = choices.NORMAL_RATE
     ema_decay: float | None = None
-    repeats: str = "guide"
-    target_steps: int = recipes.TARGET_STEPS
+    repeats: str = choices.GUIDE
+    target_steps: int = choices.TARGET_STEPS
     samples: tuple[str, ...] = ()
     root: str = ""
-    archive: str = NO_ARCHIVE
-    picture_format: str = PNG
+    archive: str = choices.NO_ARCHIVE
+    picture_format: str = choices.PNG
     allowed: tuple[Path, ...] | None = None
     waive: str = ""
     provenance: Provenance = field(default_factory=Provenance)
@@ -147,7 +146,7 @@ def plan_export(dataset: Dataset, options: ExportOptions, report: str = "", besi
     texts = {**trainer.sidecars(job), REPORT: report_text(report, job, trainer, findings).encode("utf-8", "backslashreplace")}
     wanted = [*pictures, *sorted((*(Wanted.of(str(path), content) for path, content in texts.items()), *beside), key=lambda file: file.path)]
     wanted.append(manifest_file(dataset, job, trainer, placed, options.provenance, pictures))
-    if options.archive == ZIP:
+    if options.archive == choices.ZIP:
         wanted.append(archive_file(folder.name, wanted))
     _check_paths(folder, wanted)
 
@@ -180,7 +179,7 @@ def carry_out(plan: ExportPlan, progress: Callable[[int, int, str], None] = lamb
             more = len(plan.blocked) - len(reasons)
             raise InputError(f"The export is blocked: {'; '.join(reasons)}{f'; and {more} more' if more else ''}.")
         difference, written = bring_about(plan.folder, plan.wanted, progress), True
-    archive = plan.folder.with_name(f"{plan.folder.name}.zip") if plan.options.archive == ZIP else None
+    archive = plan.folder.with_name(f"{plan.folder.name}.zip") if plan.options.archive == choices.ZIP else None
     notes = (*(f"Blocked: {reason}" for reason in plan.blocked), *plan.notes)
     return ExportResult(plan.folder, plan.config, archive, plan.command, difference, written, notes, plan.stale)
 
@@ -221,8 +220,7 @@ def _some(names: Iterable[str]) -> str:
 
 def _checked(options: ExportOptions) -> Path:
     """The dataset folder. Raises InputError."""
-    choices = (("archive", options.archive, ARCHIVES), ("picture_format", options.picture_format, PICTURE_FORMATS))
-    for what, value, known in choices:
+    for what, value, known in (("archive", options.archive, choices.ARCHIVES), ("picture_format", options.picture_format, choices.PICTURE_FORMATS)):
         if value not in known:
             raise InputError(f"'{value}' is no {what}; choose {' or '.join(known)}.")
     name = checked_name(one_line(options.name))
@@ -254,7 +252,7 @@ def _check_items(dataset: Dataset, folder: Path) -> None:
 
 def _without_unused_controls(dataset: Dataset, mode: str) -> tuple[Dataset, str]:
     count = sum(item.control is not None for item in dataset.items)
-    if mode == PAIRED_EDIT or not count:
+    if mode == choices.PAIRED_EDIT or not count:
         return dataset, ""
     note = f"Control pictures stay out, since the mode '{mode}' has no use for them ({count} of {counted(len(dataset))} {'has' if count == 1 else 'have'} one)."
     return dataset.with_items(replace(item, control=None) for item in dataset.items), note
@@ -314,7 +312,7 @@ def _strangers(folder: Path, job: Job, wanted: Sequence[Wanted], difference: Dif
 
 def _old_archive(folder: Path, options: ExportOptions, difference: Difference) -> str:
     name = f"{folder.name}.zip"
-    if options.archive == ZIP or difference.nothing or f"../{name}" not in difference.known:
+    if options.archive == choices.ZIP or difference.nothing or f"../{name}" not in difference.known:
         return ""
     return f"{name} is that of an earlier export and does not hold these changes; export with archive zip, or delete it."
 

@@ -13,12 +13,8 @@ from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
 from ..pictures import from_floats
 from ..texts import one_line
-from . import audit as auditing
-from . import curation, export, recipes, sheet, targets, trainers
-from .manifest import Provenance
+from . import choices
 from .nodes import ALIASES, CATEGORY, MOST_SAID, DatasetType, IdentityType, RecognizerType, progress_of, reader_of, reader_state
-from .rules import AuditRules
-from .webhook import told
 
 
 class LikenessDatasetAudit(io.ComfyNode):
@@ -100,6 +96,10 @@ class LikenessDatasetAudit(io.ComfyNode):
 
     @classmethod
     def execute(cls, dataset, plan, identity=None, recognizer=None, waive="", traits="", resolution=1024, duplicate_distance=6) -> io.NodeOutput:
+        from . import audit as auditing
+        from . import curation, sheet
+        from .rules import AuditRules
+
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         rules = AuditRules(resolution=resolution, distance=duplicate_distance, plan=plan, waive=waive, traits=traits)
         seer = recognizer if identity is None else identity.recognizer
@@ -122,7 +122,6 @@ class LikenessDatasetAudit(io.ComfyNode):
 class LikenessDatasetExport(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        options = export.ExportOptions(Path(), "")
         return io.Schema(
             node_id="LikenessDatasetExport",
             display_name="Export LoRA Dataset",
@@ -140,38 +139,38 @@ class LikenessDatasetExport(io.ComfyNode):
                 io.String.Input("name", default="my_character", tooltip="Name of the dataset's folder and of the LoRA: letters, digits, _ - and . only."),
                 io.Combo.Input(
                     "trainer",
-                    options=list(trainers.TRAINERS),
-                    default=options.trainer,
+                    options=list(choices.TRAINERS),
+                    default=choices.TRAINERS[0],
                     tooltip="Who trains. imagefolder is Hugging Face's plain form, for anything else.",
                 ),
                 io.Combo.Input(
                     "base_model",
-                    options=list(trainers.BASE_MODELS),
-                    default=options.base_model,
+                    options=list(choices.BASE_MODELS),
+                    default=choices.BASE_MODELS[0],
                     tooltip="What the LoRA is for. sd-scripts trains FLUX.1-dev alone.",
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=list(trainers.MODES),
-                    default=options.mode,
+                    options=list(choices.MODES),
+                    default=choices.TEXT_TO_IMAGE,
                     tooltip="text to image: pictures and captions. paired edit: each picture with the one it was edited from. edit as text to image: the weights of an edit model trained without pairs.",
                 ),
                 io.Combo.Input(
                     "recipe",
-                    options=list(recipes.PRESETS),
-                    default=options.recipe,
+                    options=list(choices.RECIPES),
+                    default=choices.RECIPES[0],
                     tooltip="Rank, learning rate and the rest. The help page has the reason for each value.",
                 ),
                 io.Combo.Input(
                     "vram",
-                    options=[str(size) for size in recipes.VRAM],
-                    default=str(options.vram),
+                    options=[str(size) for size in choices.VRAM],
+                    default=str(choices.VRAM[0]),
                     tooltip="GB of the graphics card that trains; decides on quantization and offloading.",
                 ),
                 io.Combo.Input(
                     "repeats",
-                    options=list(recipes.REPEATS),
-                    default=options.repeats,
+                    options=list(choices.REPEATS),
+                    default=choices.GUIDE,
                     tooltip="guide: 40 for the character, 20 for bodies. auto: so many that the run has target_steps. per bucket: as set where the pictures were added.",
                 ),
                 io.String.Input(
@@ -187,15 +186,15 @@ class LikenessDatasetExport(io.ComfyNode):
                 io.Boolean.Input("dry_run", default=False, tooltip="Only say what would be written, and write nothing."),
                 io.Combo.Input(
                     "learning_rate",
-                    options=list(recipes.LEARNING_RATES),
-                    default=options.learning_rate,
+                    options=list(choices.LEARNING_RATES),
+                    default=choices.NORMAL_RATE,
                     optional=True,
                     advanced=True,
                     tooltip="careful 5e-5, normal 2e-4, risky 5e-4.",
                 ),
                 io.Int.Input(
                     "target_steps",
-                    default=options.target_steps,
+                    default=choices.TARGET_STEPS,
                     min=100,
                     max=100000,
                     step=100,
@@ -205,16 +204,16 @@ class LikenessDatasetExport(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "archive",
-                    options=list(export.ARCHIVES),
-                    default=options.archive,
+                    options=list(choices.ARCHIVES),
+                    default=choices.NO_ARCHIVE,
                     optional=True,
                     advanced=True,
                     tooltip="zip: one file beside the folder that holds all of it.",
                 ),
                 io.Combo.Input(
                     "picture_format",
-                    options=list(export.PICTURE_FORMATS),
-                    default=options.picture_format,
+                    options=list(choices.PICTURE_FORMATS),
+                    default=choices.PNG,
                     optional=True,
                     advanced=True,
                     tooltip="png loses nothing; jpeg (quality 95) takes a quarter of the room.",
@@ -294,10 +293,10 @@ class LikenessDatasetExport(io.ComfyNode):
         dry_run,
         report=None,
         sheet=None,
-        learning_rate=("normal",),
-        target_steps=(recipes.TARGET_STEPS,),
-        archive=(export.NO_ARCHIVE,),
-        picture_format=(export.PNG,),
+        learning_rate=(choices.NORMAL_RATE,),
+        target_steps=(choices.TARGET_STEPS,),
+        archive=(choices.NO_ARCHIVE,),
+        picture_format=(choices.PNG,),
         sample_prompts=("",),
         statement=("",),
         synthetic=("not said",),
@@ -305,6 +304,10 @@ class LikenessDatasetExport(io.ComfyNode):
         webhook=("",),
         ema_decay=(0.0,),
     ) -> io.NodeOutput:
+        from . import curation, export, targets
+        from .manifest import Provenance
+        from .webhook import told
+
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         options = export.ExportOptions(
             _place(one_line(one(folder, "folder"))),

@@ -1,10 +1,13 @@
 """The ComfyUI nodes of likeness/lora dataset: schemas, and a few lines each that call the engine."""
 
+from __future__ import annotations
+
 import json
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy_api.latest import io, ui
@@ -14,15 +17,15 @@ from .. import host
 from ..errors import InputError
 from ..files import checked_name
 from ..host import Frames, LiveNode, one, or_block, to_image
-from ..identity import scoring
 from ..identity.nodes import strictness_inputs
 from ..pictures import from_floats, small_copy
 from ..texts import one_line
-from . import captions as captioning
-from . import crops, curation, faces, gating, sources, targets
-from .dataset import BUCKETS, MOST_REPEATS, Bucket, Dataset, DatasetItem, bucket_named, counted
-from .origins import made_in
-from .wording import traits_of
+from . import choices
+
+if TYPE_CHECKING:
+    from .dataset import Bucket, Dataset
+    from .faces import FaceReader
+    from .sources import FileSource
 
 CATEGORY = "likeness/lora dataset"
 ALIASES = ["LoRA", "dataset", "training", "kohya", "ai-toolkit", "musubi-tuner", "caption", "likeness"]
@@ -48,7 +51,7 @@ def _bucket_inputs() -> list:
     return [
         io.Combo.Input(
             "bucket",
-            options=[*BUCKETS, CUSTOM],
+            options=[*choices.BUCKETS, CUSTOM],
             default="character",
             tooltip="The folder that the pictures go to. character: the character's face (the guide repeats each 40 times). body: no face is expected or judged "
             "(20 times, tag realistic_body). custom: the name below.",
@@ -58,7 +61,7 @@ def _bucket_inputs() -> list:
             "repeats",
             default=0,
             min=0,
-            max=MOST_REPEATS,
+            max=choices.MOST_REPEATS,
             optional=True,
             advanced=True,
             tooltip="How often a training pass shows each picture where the export's repeats are `per bucket`. 0: the bucket's own.",
@@ -67,6 +70,8 @@ def _bucket_inputs() -> list:
 
 
 def _bucket(bucket: str, custom: str, repeats: int) -> Bucket:
+    from .dataset import bucket_named
+
     if bucket == CUSTOM and not one_line(custom):
         raise InputError("bucket is custom and custom_bucket is empty; name the folder, such as outfit.")
     return bucket_named(custom if bucket == CUSTOM else bucket, repeats)
@@ -76,6 +81,9 @@ def _gated(dataset: Dataset, identity, strictness: str, threshold: float, node: 
     """The dataset with only what is the character, where there is an identity."""
     if identity is None:
         return dataset
+    from ..identity import scoring
+    from . import gating
+
     rules = scoring.Rules(scoring.threshold_of(identity, strictness, threshold), strictness, uncertain="reject")
     return gating.gate(dataset, identity, rules, progress_of(node, "gate"))[0]
 
@@ -114,6 +122,8 @@ def _report(dataset: Dataset, new: int | None = None) -> dict:
 
 def _shown(report: dict) -> str:
     """The same, short enough to read in the node."""
+    from .dataset import counted
+
     buckets = ", ".join(f"{count} {name}" for name, count in report["buckets"].items()) or "none"
     left = [f"left out {entry['name']}: {entry['why']}" for entry in report["left_out"]]
     lines = [f"{counted(report['pictures'])}: {buckets}", *report["notes"], *left]
@@ -127,6 +137,8 @@ def _json(value) -> str:
 
 def _folder(text: str) -> Path:
     """A folder that a client may have read: below the host's input or output folder, or one that its operator named. A relative one is in the input folder."""
+    from . import targets
+
     text = one_line(text)
     if not text:
         raise InputError("The folder is empty; give one in ComfyUI's input folder by its name, or an absolute path.")
@@ -144,16 +156,22 @@ def _folder(text: str) -> Path:
 
 def _folder_state(folder: str, subfolders: bool) -> list:
     """What tells one content of a folder from another, by names, sizes and times."""
+    from . import sources
+
     found = _folder(folder)
     return [host.file_state(path) for path in sources.files_to_read(found, subfolders)[0]] if found.is_dir() else []
 
 
-def reader_of(recognizer) -> faces.FaceReader:
+def reader_of(recognizer) -> FaceReader:
+    from . import faces
+
     return faces.open_reader(host.models_dir(), recognizer)
 
 
 def reader_state() -> list:
     """Changes when a model file of MediaPipe comes, goes or changes: then faces are read in another way."""
+    from . import faces
+
     return [host.file_state(path) for path in faces.model_paths(host.models_dir())]
 
 
@@ -210,6 +228,9 @@ class LikenessDatasetFromFolder(io.ComfyNode):
     def execute(
         cls, folder, bucket, strictness, threshold, dataset=None, identity=None, custom_bucket="", repeats=0, control_folder="", subfolders=False
     ) -> io.NodeOutput:
+        from . import sources
+        from .dataset import Dataset
+
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         found = sources.from_folder(_folder(folder), _bucket(bucket, custom_bucket, repeats), subfolders)
         if one_line(control_folder):
@@ -296,6 +317,9 @@ class LikenessDatasetAdd(io.ComfyNode):
         name=("picture",),
         provenance=("",),
     ) -> io.NodeOutput:
+        from .dataset import Dataset, DatasetItem, counted
+        from .origins import made_in
+
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         before = one(dataset, "dataset") if dataset else Dataset()
         place = _bucket(one(bucket, "bucket"), one(custom_bucket, "custom_bucket"), one(repeats, "repeats"))
@@ -341,8 +365,10 @@ def _spool_state() -> str:
     return mark.read_text()
 
 
-def _spooled(frames: Frames, stem: str) -> list[sources.FileSource]:
+def _spooled(frames: Frames, stem: str) -> list[FileSource]:
     """One after the other: 8-bit copies of all pictures together would take a quarter of what the floats take, and more than once."""
+    from . import sources
+
     pictures = (from_floats(frame) for image in frames.images for frame in image.float().cpu().numpy())
     return [sources.spooled(picture.pixels, f"{stem} {i}", _spool()) for i, picture in enumerate(pictures, 1)]
 
@@ -377,15 +403,15 @@ class LikenessFaceCrop(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "margin",
-                    default=crops.MARGIN,
+                    default=choices.MARGIN,
                     min=0.0,
-                    max=crops.WIDEST_MARGIN,
+                    max=choices.WIDEST_MARGIN,
                     step=0.05,
                     tooltip="How much around the face is kept on each side, in shares of the face.",
                 ),
                 io.Int.Input(
                     "minimum_size",
-                    default=crops.MINIMUM,
+                    default=choices.MINIMUM,
                     min=64,
                     max=4096,
                     step=8,
@@ -405,6 +431,10 @@ class LikenessFaceCrop(io.ComfyNode):
 
     @classmethod
     def execute(cls, margin, minimum_size, dataset=None, image=None, identity=None, recognizer=None) -> io.NodeOutput:
+        from . import curation
+        from .dataset import Dataset, DatasetItem
+        from .origins import made_in
+
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         if not dataset and not image:
             raise InputError("Neither a dataset nor a picture is wired to Face Crops; wire one.")
@@ -461,20 +491,20 @@ class LikenessCaptions(io.ComfyNode):
                 io.String.Input("trigger", default="", tooltip="The word that calls the character, such as m1ra: not an ordinary word. It is put first, once."),
                 io.Combo.Input(
                     "source",
-                    options=list(captioning.SOURCES),
-                    default=captioning.KEEP,
+                    options=list(choices.SOURCES),
+                    default=choices.KEEP,
                     tooltip="keep: the captions that the pictures have; the template where there is none. template: the template for all. given: those wired to captions.",
                 ),
                 io.String.Input(
                     "template",
-                    default=captioning.DEFAULT_TEMPLATE,
+                    default=choices.DEFAULT_TEMPLATE,
                     optional=True,
                     tooltip="How a caption is put together; what is not known of a picture is left out with its comma.",
                 ),
                 io.Combo.Input(
                     "policy",
-                    options=list(captioning.POLICIES),
-                    default=captioning.OMIT,
+                    options=list(choices.POLICIES),
+                    default=choices.OMIT,
                     optional=True,
                     tooltip="What happens to fixed traits. omit: they are taken out, so that the trigger learns them. describe: they are named, so that they can be changed later.",
                 ),
@@ -498,6 +528,8 @@ class LikenessCaptions(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, edits=None, template=None):
+        from . import captions as captioning
+
         try:
             captioning.edits_of((edits or [""])[0] or "")
             if template and template[0] is not None:
@@ -508,8 +540,11 @@ class LikenessCaptions(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, dataset, trigger, source, captions=None, template=(captioning.DEFAULT_TEMPLATE,), policy=(captioning.OMIT,), traits=("",), edits=("",)
+        cls, dataset, trigger, source, captions=None, template=(choices.DEFAULT_TEMPLATE,), policy=(choices.OMIT,), traits=("",), edits=("",)
     ) -> io.NodeOutput:
+        from . import captions as captioning
+        from .wording import traits_of
+
         rules = captioning.CaptionRules(
             one(trigger, "trigger"),
             one(source, "source"),

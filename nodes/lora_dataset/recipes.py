@@ -13,26 +13,19 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..texts import one_line
-from .dataset import BUCKETS, MOST_REPEATS, Bucket, counted
+from .choices import LEARNING_RATES, MOST_REPEATS, REPEATS, TARGET_STEPS, VRAM
+from .dataset import BUCKETS, Bucket, counted
 
 if TYPE_CHECKING:
     from .trainers.base_models import BaseModel
     from .trainers.job import Job, Trainer
 
-# GiB of graphics memory that settings are known or guessed for.
-VRAM = (24, 32, 48, 80)
-
-# The seed plan's three: 2e-4 is what most character LoRAs of rank 16 are trained at.
-LEARNING_RATES = {"careful": 5e-5, "normal": 2e-4, "risky": 5e-4}
 _WHY_RATE = {
     "careful": "a quarter of the usual 2e-4: for small or uneven datasets, and where the usual rate overfits; it needs more steps",
     "normal": "the usual rate for a character LoRA with 8-bit AdamW",
     "risky": "two and a half times the usual rate: quick to see whether a dataset works at all, quick to overfit",
 }
 
-REPEATS = ("auto", "guide", "per bucket")
-# The worked example of the seed plan: 70 pictures x 40 + 30 pictures x 20.
-TARGET_STEPS = 3400
 # For a bucket that the guide does not know and that has no number of its own: that of character where a face is expected, that of body otherwise.
 GUIDE_WITH_FACES, GUIDE_WITHOUT = 40, 20
 # ai-toolkit's example configurations for Qwen-Image and FLUX call this a good range.

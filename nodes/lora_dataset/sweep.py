@@ -27,35 +27,18 @@ from ..identity.scoring import Judgement, Measured
 from ..pictures import Picture, small_copy
 from ..texts import entries_of, excerpt, one_line
 from .checkpoints import Checkpoint
+from .choices import MOST_SEEDS, TRIGGER
 from .standing import Standing, standing
 
-TRIGGER = "{trigger}"
-MOST_PROMPTS, MOST_SEEDS = 100, 64
+MOST_PROMPTS = 100
 NO_LORA = "no LoRA"
 OUT_OF_MEMORY = "out of memory: take a smaller size or a smaller model file"
-
-# One for each way a character LoRA is mostly asked to show: near, whole and moving, sitting, with another face, in clothes and light of its own.
-PRESET_PROMPTS = (
-    f"{TRIGGER}, portrait, looking at the camera, soft window light, plain grey background",
-    f"{TRIGGER}, full body, dancing on a stage, flowing dress, coloured spotlights",
-    f"{TRIGGER}, full body, sitting on a wooden chair, t-shirt and jeans, realistic proportions, daylight",
-    f"{TRIGGER}, closeup, surprised, eyebrows raised, mouth open, warm evening light",
-    f"{TRIGGER}, full body, winter coat and scarf, walking through a snowy forest, overcast",
-)
-PRESET_STRENGTHS = "0.6..1.0"
-
-# Samplers of the host (comfy/k_diffusion/sampling.py, comfy/extra_samplers/uni_pc.py) that treat every row of a batch for itself: they neither draw noise on
-# the way (the host's generator gives it for the whole batch) nor choose their steps by all rows (dpm_adaptive). Of others nothing is known.
-ROW_BY_ROW = frozenset(
-    "euler euler_cfg_pp heun heunpp2 exp_heun_2_x0 dpm_2 lms dpm_fast dpmpp_2m dpmpp_2m_cfg_pp ipndm ipndm_v deis res_multistep res_multistep_cfg_pp "
-    "gradient_estimation gradient_estimation_cfg_pp ddim uni_pc uni_pc_bh2".split()
-)
 
 # The side that pictures are reduced to before they are compared: what is left is composition, light and colour.
 COMPARED_SIDE = 64
 THUMBNAIL_SIDE = 320
-# So many pictures are held whole while they wait to be measured.
-MOST_MEASURED = 4
+# So many pictures are decoded at once, and so many whole ones may wait to be measured meanwhile.
+MOST_DECODED = MOST_MEASURED = 4
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
@@ -101,13 +84,17 @@ class Plan:
         """In the order in which they are made: a LoRA is loaded once."""
         return ((checkpoint, strength) for checkpoint in self.usable for strength in self.strengths)
 
-    def batches(self, shots: Sequence[Shot]) -> list[list[Shot]]:
-        """The pictures of one cell by what is made at once. Pictures depend in their last digits on how many are made at once: so a batch of which one is
-        known is not filled up with the next."""
+    def batches(self, shots: Sequence[Shot], room: int) -> list[list[Shot]]:
+        """The pictures of one cell by what is made at once, at most `room`. Pictures depend in their last digits on how many are made at once: so a batch
+        of which one is known is not filled up with the next."""
         batches: dict[tuple, list[Shot]] = {}
         for shot in shots:
             batches.setdefault((shot.text, self.seeds.index(shot.seed) // self.batch), []).append(shot)
-        return list(batches.values())
+        return [part for batch in batches.values() for part in _parts(batch, room)]
+
+    @property
+    def at_once(self) -> int:
+        return min(self.batch, len(self.seeds))
 
     @property
     def count(self) -> int:
@@ -118,6 +105,10 @@ class Plan:
         """`8 checkpoints x 5 strengths x 5 prompts x 2 seeds, and 10 without a LoRA`."""
         counts = ((len(self.usable), "checkpoint"), (len(self.strengths), "strength"), (len(self.prompts), "prompt"), (len(self.seeds), "seed"))
         return " x ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in counts) + f", and {len(self.base)} without a LoRA"
+
+
+def _parts(several: Sequence[Any], most: int) -> list[Any]:
+    return [several[first : first + most] for first in range(0, len(several), most)]
 
 
 def cell_label(checkpoint: Checkpoint | None, strength: float) -> str:
@@ -342,6 +333,9 @@ class Watch:
     def finished(self, shown: Shown, image: object | None) -> None:
         """A picture is known. image: whole, where it is given out for the first time, also one that an earlier run only sampled."""
 
+    def dropped(self, pictures: int) -> None:
+        """So many of the plan will not be made."""
+
     def check(self) -> None:
         """Called between two pieces of work."""
 
@@ -356,6 +350,7 @@ class Memory:
         self._seconds: OrderedDict[tuple, float] = OrderedDict()
         self._waiting: set[tuple] = set()
         self._batches: dict[tuple, tuple[tuple, ...]] = {}
+        self._room: dict[tuple, int] = {}
 
     def look(self, key: tuple, who: tuple) -> Shown | None:
         if (key, who) in self._shown:
@@ -368,25 +363,39 @@ class Memory:
         return self._seconds.get(key, 0.0)
 
     def sampled(self, keys: Sequence[tuple], latents: Sequence[Any], seconds: float) -> None:
-        """Latents that were sampled at once, and how long each took: a sweep that is stopped before they are decoded has both."""
-        for key, latent in zip(keys, latents):
+        """Latents that are to be decoded at once, and how long each took: a sweep that is stopped before that has both."""
+        for key, latent in zip(keys, latents, strict=True):
             self.latents.keep(key, latent)
-            self._seconds[key], self._batches[key] = seconds, tuple(keys)
+            self._take(key, seconds)
+            self._batches[key] = tuple(keys)
         self._waiting.update(keys)
         self._forget()
 
     def batch(self, key: tuple) -> tuple[tuple, ...]:
-        """The keys that were sampled at once with one, in order; none of what is forgotten."""
-        return self._batches.get(key, ())
+        """The keys that are decoded at once with one, in order; of what is forgotten it alone."""
+        return self._batches.get(key, (key,))
+
+    def room(self, pace: tuple) -> int:
+        """How many pictures of a kind (Studio.pace) can be sampled at once, as far as is known."""
+        return self._room.get(pace, MOST_SEEDS)
+
+    def lower_room(self, pace: tuple, most: int) -> None:
+        self._room[pace] = most
 
     def is_waiting(self, key: tuple) -> bool:
         """Whether a picture was sampled and never given out."""
         return key in self._waiting
 
     def keep(self, key: tuple, who: tuple, shown: Shown) -> None:
-        self._shown[key, who], self._seconds[key] = shown, shown.seconds
+        self._shown[key, who] = shown
+        self._shown.move_to_end((key, who))
+        self._take(key, shown.seconds)
         self._waiting.discard(key)
         self._forget()
+
+    def _take(self, key: tuple, seconds: float) -> None:
+        self._seconds[key] = seconds
+        self._seconds.move_to_end(key)
 
     def _forget(self) -> None:
         while len(self._shown) > self._most:
@@ -402,6 +411,7 @@ class Memory:
         self._seconds.clear()
         self._waiting.clear()
         self._batches.clear()
+        self._room.clear()
         self.latents.clear()
 
 
@@ -420,7 +430,7 @@ def run(
     studio: sweep_studio.Studio or what acts like one. What `memory` knows is not made again, and each new picture goes into it at once, so that a sweep
     that is stopped loses nothing. Every distinct text is encoded once, each LoRA read once, and pictures are decoded in groups, so that the host does not
     change models for each; a group is measured while the next one is sampled. A checkpoint that cannot be loaded is left out with its reason, a picture that
-    memory does not suffice for, too; a batch that it does not suffice for is made one by one; the others go on.
+    memory does not suffice for, too; of a batch that it does not suffice for half as many are made at once; the others go on.
     pins: what pictures are pinned as by hand, by content key in hexadecimal (identity/panel.py): they change verdicts, never a figure of a cell.
     Raises InputError when no checkpoint can be used.
     """
@@ -441,8 +451,10 @@ class _Run:
         self.who = (identity.recognizer.fingerprint, identity.combine, identity.embeddings.tobytes())
         self.shown: dict[Shot, Shown] = {}
         self.failed: dict[str, str] = {}
-        # The label of the cell from which on pictures are sampled one at a time, since a batch did not fit into memory.
-        self.alone_from = ""
+        # What is told of batches that did not fit into memory.
+        self.crowded: dict[str, None] = {}
+        # What was asked for, or made, under which key.
+        self.keys: dict[Shot, tuple] = {}
         # One: recognizers are not made for two at a time.
         self.measurer = ThreadPoolExecutor(1, "likeness-measuring")
         self.measuring: deque[tuple[Shot, Any, Future]] = deque()
@@ -477,34 +489,40 @@ class _Run:
 
     def _lacking(self, shots: Sequence[Shot]) -> list[Shot]:
         """Those of a cell that must be sampled. The others are measured for this person, or only sampled: then they are decoded and measured."""
-        lacking: set[Shot] = set()
+        lacking: list[Shot] = []
         sampled: dict[tuple, list[Shot]] = {}
         for shot in shots:
             self.watch.check()
-            key = self._key(shot)
+            key = self.keys[shot] = self._known_key(shot)
             known = self.memory.look(key, self.who)
-            if known is None:
-                # What is lacking of a batch is decoded with all of it: so it is what an undisturbed sweep makes.
-                sampled.setdefault(self.memory.batch(key) or (key,), []).append(shot)
-            else:
+            if known is not None:
                 self._show(shot, known)
+            elif self.memory.latents.look(key) is None:
+                lacking.append(shot)
+            else:
+                # What is lacking of a batch is decoded with all that is left of it: so it is what an undisturbed sweep makes.
+                sampled.setdefault(self.memory.batch(key), []).append(shot)
         for keys, some in sampled.items():
-            latents = [self.memory.latents.look(key) for key in keys]
-            images = None if any(latent is None for latent in latents) else self._tried(some, lambda latents=latents: self.studio.decode(latents))
-            if images is None:
-                lacking.update(some)
-                continue
-            by_key = dict(zip(keys, images))
+            latents = {key: latent for key in keys if (latent := self.memory.latents.look(key)) is not None}
+            images = dict(zip(latents, self._decoded(list(latents.values()), some[0]), strict=True))
             for shot in some:
                 self.watch.check()
-                key = self._key(shot)
-                waiting = self.memory.is_waiting(key)
-                known = self._measured(shot, self.studio.picture(by_key[key]), self.memory.seconds(key))
-                self.memory.keep(key, self.who, known)
-                self._show(shot, known, by_key[key] if waiting else None)
-        for shot in lacking:
-            self.shown.pop(shot, None)
-        return [shot for shot in shots if shot in lacking]
+                key, image = self.keys[shot], images[self.keys[shot]]
+                if image is None:
+                    self._lose([shot])
+                else:
+                    waiting = self.memory.is_waiting(key)
+                    known = self._measured(shot, self.studio.picture(image), self.memory.seconds(key))
+                    self._show(shot, known, image if waiting else None)
+                    self.memory.keep(key, self.who, known)
+        return lacking
+
+    def _known_key(self, shot: Shot) -> tuple:
+        """Under which a picture is known. One that was made alone is as good as one of a batch, but not the other way round."""
+        alone, at_once = self.studio.key(shot, True), self.studio.key(shot, False)
+        keys = (alone,) if self.plan.batch == 1 else (at_once, alone)
+        known = (key for key in keys if self.memory.look(key, self.who) is not None or self.memory.latents.look(key) is not None)
+        return next(known, keys[0])
 
     def _show(self, shot: Shot, known: Shown, image: Any = None) -> None:
         self.shown[shot] = self._judged(known, shot, remembered=True)
@@ -518,6 +536,7 @@ class _Run:
 
     def _make(self, checkpoint: Checkpoint | None, strength: float, shots: list[Shot]) -> None:
         if checkpoint is not None and checkpoint.label in self.failed:
+            self.watch.dropped(len(shots))
             return
         self.watch.check()
         painter = None
@@ -527,6 +546,7 @@ class _Run:
             if checkpoint is None:
                 raise
             self.failed[checkpoint.label] = str(error).rstrip(".")
+            self.watch.dropped(len(shots))
             return
         except Exception as error:
             if not self.studio.is_out_of_memory(error):
@@ -534,6 +554,7 @@ class _Run:
         if painter is None:
             self.studio.free_memory()
             self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
+            self.watch.dropped(len(shots))
             return
         for group in self._groups(shots):
             for made in [made for batch in group for made in self._sampled(painter, batch)]:
@@ -542,7 +563,7 @@ class _Run:
     def _groups(self, shots: Sequence[Shot]) -> Iterator[list[list[Shot]]]:
         """The batches that are sampled before the next decoding: of at least `group` pictures."""
         group: list[list[Shot]] = []
-        for batch in self.plan.batches(shots):
+        for batch in self.plan.batches(shots, self.memory.room(self.studio.pace)):
             group.append(batch)
             if sum(map(len, group)) >= self.group:
                 yield group
@@ -551,36 +572,57 @@ class _Run:
             yield group
 
     def _sampled(self, painter: Any, shots: list[Shot]) -> Iterator[tuple[list[Shot], Sequence[Any], float]]:
-        """(pictures, their latents, seconds of one) of a batch as a whole, or, where memory does not suffice for that, one by one."""
-        if self.alone_from and len(shots) > 1:
-            for shot in shots:
-                yield from self._sampled(painter, [shot])
+        """(pictures, their latents, seconds of one) of what is decoded at once of a batch; where memory does not suffice for it, half as many are sampled at
+        once from here on."""
+        room = self.memory.room(self.studio.pace)
+        if len(shots) > room:
+            for part in _parts(shots, room):
+                yield from self._sampled(painter, part)
             return
         self.watch.check()
         self.watch.begin(shots)
         start, self.aside = time.perf_counter(), 0.0
-        latents = self._tried(shots, lambda: painter.sample(shots[0].text, [shot.seed for shot in shots], self._step))
+        latents = self._tried(lambda: painter.sample(shots[0].text, [shot.seed for shot in shots], self._step))
         if latents is not None:
             seconds = (time.perf_counter() - start - self.aside) / len(shots)
-            self.memory.sampled([self._key(shot) for shot in shots], latents, seconds)
-            yield shots, latents, seconds
+            self.keys |= {shot: self.studio.key(shot, len(shots) == 1) for shot in shots}
+            for some, own in zip(_parts(shots, MOST_DECODED), _parts(latents, MOST_DECODED), strict=True):
+                self.memory.sampled([self.keys[shot] for shot in some], own, seconds)
+                yield some, own, seconds
         elif len(shots) > 1:
-            self.alone_from = cell_label(shots[0].checkpoint, shots[0].strength)
+            self.memory.lower_room(self.studio.pace, len(shots) // 2)
+            self._tell_crowded(len(shots), "sampled", shots[0])
             yield from self._sampled(painter, shots)
+        else:
+            self._lose(shots)
 
     def _decode(self, shots: list[Shot], latents: Sequence[Any], seconds: float) -> None:
-        """Decode what was sampled at once, and have it measured."""
-        self._collect(max(0, MOST_MEASURED - len(shots)))
+        """Decode pictures, and have them measured."""
+        self._collect(MOST_MEASURED)
         self.watch.check()
         start = time.perf_counter()
-        images = self._tried(shots, lambda: self.studio.decode(latents))
-        if images is not None:
-            seconds += (time.perf_counter() - start) / len(shots)
-            for shot, image in zip(shots, images):
+        images = self._decoded(latents, shots[0])
+        seconds += (time.perf_counter() - start) / len(shots)
+        for shot, image in zip(shots, images, strict=True):
+            if image is None:
+                self._lose([shot])
+            else:
                 self.measuring.append((shot, image, self.measurer.submit(self._measured, shot, self.studio.picture(image), seconds)))
 
-    def _key(self, shot: Shot) -> tuple:
-        return self.studio.key(shot, self.plan.batch == 1)
+    def _decoded(self, latents: Sequence[Any], shot: Shot) -> Sequence[Any]:
+        """The pictures of latents, decoded at once, or one by one where memory does not suffice for that; None for one that it does not suffice for either.
+        shot: one of them."""
+        images = self._tried(lambda: self.studio.decode(latents))
+        if images is not None or len(latents) == 1:
+            return [None] if images is None else images
+        self._tell_crowded(len(latents), "decoded", shot)
+        return [image for latent in latents for image in self._decoded([latent], shot)]
+
+    def _tell_crowded(self, count: int, what: str, shot: Shot) -> None:
+        self.crowded[f"{count} pictures at once do not fit into memory: from {cell_label(shot.checkpoint, shot.strength)} on fewer were {what} at once."] = None
+
+    def _lose(self, shots: Sequence[Shot]) -> None:
+        self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
 
     def _step(self, done: int, steps: int, preview: object) -> None:
         start = time.perf_counter()
@@ -596,12 +638,13 @@ class _Run:
 
     def _take(self, shot: Shot, image: Any, future: Future) -> None:
         shown = future.result()
-        self.memory.keep(self._key(shot), self.who, shown)
         self.shown[shot] = self._judged(shown, shot)
+        # What cannot be given out (a full disk) waits for the next run.
         self.watch.finished(self.shown[shot], image)
+        self.memory.keep(self.keys[shot], self.who, shown)
 
-    def _tried(self, shots: Sequence[Shot], work: Callable[[], Any]) -> Any:
-        """What `work` gives; None when there is not enough memory for it, which is told in the pictures' place."""
+    def _tried(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; None when there is not enough memory for it."""
         try:
             return work()
         except Exception as error:
@@ -609,7 +652,6 @@ class _Run:
                 raise
         # Outside the except clause, which keeps the tensors of the failed call alive.
         self.studio.free_memory()
-        self.shown |= {shot: Shown(shot, error=OUT_OF_MEMORY) for shot in shots}
         return None
 
     def _measured(self, shot: Shot, picture: Picture, seconds: float) -> Shown:
@@ -646,8 +688,7 @@ class _Run:
             label, why = next(iter(self.failed.items()))
             raise InputError(f"No checkpoint can be used; {label}: {why}.")
         notes = notes_of(self.plan) + [f"{label} is left out: {why}." for label, why in self.failed.items()]
-        if self.alone_from:
-            notes.append(f"{self.plan.batch} pictures at once do not fit into memory: from {self.alone_from} on they were made one at a time; lower batch.")
+        notes += self.crowded
         return Result(self.plan, base, tuple(rows), tuple(notes), dict(self.failed))
 
     def _cell(self, checkpoint: Checkpoint | None, strength: float, shots: Sequence[Shot]) -> Cell:

@@ -1,47 +1,58 @@
 """The ComfyUI node LoRA Sweep: its schema, what it shows while it runs, and what it saves."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
-from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .. import host
 from ..errors import InputError
 from ..files import checked_name
 from ..host import LiveNode, file_state, one
-from ..identity import drawing, panel, scoring
-from ..identity.identity import Identity
 from ..identity.nodes import HOW_STRICT, pins_input, strictness_inputs
 from ..pictures import small_copy
+from ..sampling import goes_row_by_row
 from ..scene.nodes import ReferencesType
-from ..telling import Clock, told
-from ..tensors import TensorMemory
+from ..telling import told
 from ..texts import one_line
-from . import held_out, sweep, sweep_sheet, targets
-from .checkpoints import folders_of, names_in, parse_checkpoints, parse_strengths
+from . import choices
 from .comparison_nodes import png, save_together
 from .nodes import CATEGORY, IdentityType
-from .sweep_studio import Settings, Studio
-from .webhook import told as hooked
+
+if TYPE_CHECKING:
+    from ..identity import scoring
+    from ..identity.identity import Identity
+    from . import sweep
+    from .sweep_studio import Studio
 
 BY_LINES = "by the lines below"
 LATENT_BYTES = 2**30
 MOST_PICTURES = 100_000
 # File systems take 255 bytes: numbers and endings come behind it.
 LONGEST_NAME = 180
-# Kept from run to run, so that only what is missing is made: the latents of a thousand pictures of one megapixel, and what was measured.
-MEMORY = sweep.Memory(TensorMemory(LATENT_BYTES))
 # Seconds of a picture as the last sweep with a model, settings and size had it.
 _PACE: dict[tuple, float] = {}
 # Sweeps that ended without all their pictures: the next run tries them again, though no input has changed.
 _lacking = 0
+
+
+@cache
+def _memory() -> sweep.Memory:
+    """Kept from run to run, so that only what is missing is made: the latents of a thousand pictures of one megapixel, and what was measured."""
+    from ..tensors import TensorMemory
+    from .sweep import Memory
+
+    return Memory(TensorMemory(LATENT_BYTES))
 
 
 def _loras() -> list[str]:
@@ -75,7 +86,7 @@ class LikenessLoraSweep(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "folder",
-                    options=[BY_LINES, *folders_of(_loras())],
+                    options=[BY_LINES, *choices.folders_of(_loras())],
                     default=BY_LINES,
                     tooltip="A folder in models/loras: all checkpoints in it, by step, the final one last. The lines below come on top of it.",
                 ),
@@ -90,11 +101,11 @@ class LikenessLoraSweep(io.ComfyNode):
                     default="",
                     tooltip="The trigger word that takes the place of {trigger} in the prompts. Empty: what the file names. none: no trigger.",
                 ),
-                io.String.Input("strengths", default=sweep.PRESET_STRENGTHS, tooltip="Such as 0.6, 0.8, 1.0 or 0.6..1.0. Without the LoRA is always there."),
+                io.String.Input("strengths", default=choices.PRESET_STRENGTHS, tooltip="Such as 0.6, 0.8, 1.0 or 0.6..1.0. Without the LoRA is always there."),
                 io.String.Input(
                     "prompts",
                     multiline=True,
-                    default="\n".join(sweep.PRESET_PROMPTS),
+                    default="\n".join(choices.PRESET_PROMPTS),
                     tooltip="One a line, other than the captions that the LoRA was trained on; {trigger} is where its trigger goes. Empty: five that ask for much.",
                 ),
                 io.Int.Input(
@@ -109,7 +120,7 @@ class LikenessLoraSweep(io.ComfyNode):
                     "seeds",
                     default=1,
                     min=1,
-                    max=sweep.MOST_SEEDS,
+                    max=choices.MOST_SEEDS,
                     tooltip="How many seeds each prompt gets. From 2 on it shows whether a LoRA makes one picture whatever the seed.",
                 ),
                 io.Int.Input("width", default=1024, min=64, max=8192, step=16, tooltip="Of the pictures, in pixels: a multiple of 16."),
@@ -182,7 +193,7 @@ class LikenessLoraSweep(io.ComfyNode):
                     max=64,
                     optional=True,
                     advanced=True,
-                    tooltip="How many pictures are sampled before they are decoded. More means fewer model switches, fewer means that pictures appear sooner.",
+                    tooltip="How many pictures are sampled, at least, before they are decoded. More means fewer model switches, fewer means that pictures appear sooner.",
                 ),
                 io.String.Input(
                     "dataset_folder",
@@ -199,10 +210,10 @@ class LikenessLoraSweep(io.ComfyNode):
                     "batch",
                     default=4,
                     min=1,
-                    max=sweep.MOST_SEEDS,
+                    max=choices.MOST_SEEDS,
                     optional=True,
                     advanced=True,
-                    tooltip="How many seeds of a prompt are made at once, which is faster; one by one where memory does not suffice, and with samplers that draw noise on the way. At 1 each picture is KSampler's of its seed to the last digit.",
+                    tooltip="How many seeds of a prompt are made at once, which is faster; fewer where memory does not suffice, one by one with samplers that draw noise on the way. At 1 each picture is KSampler's of its seed to the last digit.",
                 ),
             ],
             outputs=[
@@ -222,6 +233,8 @@ class LikenessLoraSweep(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, checkpoints=None, **inputs):
         (folder,), (lines,) = folder or [BY_LINES], checkpoints or [""]
+        from .checkpoints import names_in
+
         # What is wired is not known here: then every file counts.
         names = _loras() if folder is None or lines is None else names_in(_lines(folder, lines), _loras())
         return [_lacking, *(file_state(folder_paths.get_full_path("loras", name)) for name in names)]
@@ -262,6 +275,13 @@ class LikenessLoraSweep(io.ComfyNode):
         batch=(4,),
     ) -> io.NodeOutput:
         global _lacking
+        from ..identity import panel, scoring
+        from . import sweep, sweep_sheet
+        from .checkpoints import parse_checkpoints, parse_strengths
+        from .sweep_showing import Showing
+        from .sweep_studio import Settings, Studio
+        from .webhook import told as hooked
+
         pinned = panel.read_pins(one(pins, "pins"))
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         who: Identity = one(identity, "identity")
@@ -275,9 +295,9 @@ class LikenessLoraSweep(io.ComfyNode):
         plan = sweep.Plan(
             parse_checkpoints(_lines(one(folder, "folder"), one(checkpoints, "checkpoints")), _loras(), _path_of, one_line(one(trigger, "trigger"))),
             parse_strengths(one(strengths, "strengths")),
-            sweep.prompts_of(one(prompts, "prompts")) or sweep.PRESET_PROMPTS,
+            sweep.prompts_of(one(prompts, "prompts")) or choices.PRESET_PROMPTS,
             sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
-            one(batch, "batch") if one(sampler, "sampler") in sweep.ROW_BY_ROW else 1,
+            one(batch, "batch") if one(sampler, "sampler") in choices.ROW_BY_ROW and goes_row_by_row(one(model, "model")) else 1,
         )
         wanted = _wanted(one_line(one(pick, "pick")), plan)
         settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
@@ -292,10 +312,10 @@ class LikenessLoraSweep(io.ComfyNode):
         saver = _saver(cls, target) if target is not None and one(save_pictures, "save_pictures") else None
         with hooked(one_line(one(webhook, "webhook")), name or "sweep") as hook:
             showing = Showing(node, plan.count, hook, saver)
-            result = sweep.run(plan, studio, MEMORY, who, rules, showing, one(group, "group"), pinned)
+            result = sweep.run(plan, studio, _memory(), who, rules, showing, one(group, "group"), pinned)
             hook({"event": "swept", "suggestion": result.suggestion.reason})
         if showing.seconds:
-            _PACE[(*studio.pace, plan.batch)] = sum(showing.seconds) / len(showing.seconds)
+            _PACE[(*studio.pace, plan.at_once)] = sum(showing.seconds) / len(showing.seconds)
         made = [shown for cell in (result.base, *result.cells) for shown in cell.pictures if shown.judgement is not None]
         _lacking += any(cell.errors for cell in (result.base, *result.cells))
         result = sweep.with_notes(result, [*notes, *panel.pin_notes(pinned, made)])
@@ -320,9 +340,12 @@ class LikenessLoraSweep(io.ComfyNode):
 
 def _panel(result: sweep.Result, made: list[sweep.Shown], identity: Identity, rules: scoring.Rules) -> dict:
     """What the panel in the editor shows: every picture, named by its cell, prompt and seed."""
+    from ..identity import panel, scoring
+    from .sweep import cell_label
+
     prompts = {text: number for number, text in enumerate(dict.fromkeys(shown.shot.text for shown in made), 1)}
     files = [host.kept_thumbnail(shown.key, lambda shown=shown: shown.thumbnail) for shown in made[: host.MOST_THUMBNAILS]]
-    cells = [sweep.cell_label(shown.shot.checkpoint, shown.shot.strength) for shown in made]
+    cells = [cell_label(shown.shot.checkpoint, shown.shot.strength) for shown in made]
     names = [f"{cell}, prompt {prompts[shown.shot.text]}, seed {shown.shot.seed}" for cell, shown in zip(cells, made)]
     rate = sum((cell.standing.rate for cell in result.cells), scoring.MatchRate(0, 0))
     judgements, texts = [shown.judgement for shown in made], [shown.shot.text for shown in made]
@@ -335,13 +358,15 @@ def _path_of(name: str) -> Path | None:
 
 
 def _how_long(studio: Studio, plan: sweep.Plan) -> str:
-    pace = _PACE.get((*studio.pace, plan.batch))
+    pace = _PACE.get((*studio.pace, plan.at_once))
     return "" if pace is None else f", and at {pace:.1f} s each, as in the last sweep, it would take about {told(pace * plan.count)}"
 
 
 def _held_out_notes(identity: Identity, folder: str) -> list[str]:
     if not folder:
         return []
+    from . import held_out, targets
+
     roots = targets.allowed_roots(Path(folder_paths.get_output_directory()))
     said = held_out.warning(identity, targets.checked_target(Path(folder), roots))
     return [] if said is None else [said]
@@ -390,6 +415,8 @@ def _target(name: str) -> Path:
 
 def _save(target: Path, result: sweep.Result, identity: Identity, grid, plot) -> None:
     """Table, report, grid and plot under one new number."""
+    from . import sweep_sheet
+
     files = {
         ".csv": sweep_sheet.as_csv(result).encode(),
         ".md": sweep_sheet.markdown(result, identity, target.name).encode(),
@@ -407,58 +434,6 @@ def _saver(cls, target: Path):
         cell = "no_lora" if shot.checkpoint is None else f"{shot.checkpoint.label}_{shot.strength:g}"
         safe = re.sub(r"[^\w.+-]+", "_", cell)[:100]
         prefix = target.with_name(f"{target.name}_pictures").relative_to(output) / f"{safe}_seed{shot.seed}"
-        ui.ImageSaveHelper.save_images(image, prefix.as_posix(), io.FolderType.output, cls)
+        host.save_picture(image, prefix.as_posix(), cls)
 
     return save
-
-
-class Showing(sweep.Watch):
-    """Shows a sweep in its node: progress with the time left, and each new picture. seconds: of each new one."""
-
-    def __init__(self, node: LiveNode, count: int, hook, save=None):
-        self._node, self._count, self._hook, self._save, self._clock = node, count, hook, save, Clock()
-        self._known = self._first = self._now = 0
-        # Each with its number; a batch that does not fit into memory is begun once more, one by one.
-        self._begun: dict[sweep.Shot, int] = {}
-        self._about = ""
-        self.seconds: list[float] = []
-
-    def plan(self, pictures: int, remembered: int) -> None:
-        self._clock.plan(pictures)
-        self._known = remembered
-
-    def begin(self, shots: Sequence[sweep.Shot]) -> None:
-        for shot in shots:
-            self._begun.setdefault(shot, len(self._begun))
-        self._first, self._now = self._known + self._begun[shots[0]], len(shots)
-        checkpoint, strength = shots[0].checkpoint, shots[0].strength
-        what = sweep.cell_label(checkpoint, strength)
-        which = f"Picture {self._first + 1}" if self._now == 1 else f"Pictures {self._first + 1} to {self._first + self._now}"
-        self._about = f"{which} of {self._count}: {what}"
-        self._tell()
-        self._hook({"event": "sweep", "done": self._first, "total": self._count})
-
-    def step(self, done: int, steps: int, preview) -> None:
-        begun = self._first - self._known + self._now * done / steps
-        self._clock.advance(begun)
-        self._node.progress(self._known + begun, self._count, preview)
-        self._tell()
-
-    def _tell(self) -> None:
-        left = self._clock.left
-        self._node.tell(self._about if left is None else f"{self._about}, about {told(left)} left")
-
-    def finished(self, shown: sweep.Shown, image) -> None:
-        if image is None:
-            return
-        if self._save is not None:
-            self._save(shown, image)
-        if shown.remembered:
-            return
-        self.seconds.append(shown.seconds)
-        with suppress(OSError):
-            pixels = small_copy(Studio.picture(image).pixels, host.PREVIEW_SIDE)
-            self._node.show(drawing.badge(pixels, shown.judgement, self._known + len(self.seconds)))
-
-    def check(self) -> None:
-        self._node.check()

@@ -125,7 +125,10 @@ class Studio:
 
     def decode(self, latents: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """The pictures of latents, float [1,H,W,3] each, decoded at once."""
-        return sampling.decode(self.vae, latents[0] if len(latents) == 1 else torch.cat(list(latents))).split(1)
+        images = sampling.decode(self.vae, latents[0] if len(latents) == 1 else torch.cat(list(latents)))
+        if len(images) != len(latents):
+            raise InputError(f"The VAE made {len(images)} pictures of {len(latents)}: wire the one that belongs to the model, as it is loaded.")
+        return images.split(1)
 
     @staticmethod
     def picture(image: torch.Tensor) -> Picture:

@@ -18,16 +18,18 @@ from ..pictures import from_floats
 from ..telling import Clock, last_score, told
 from ..tensors import TensorMemory
 from . import presets, prompts, takes, wired
-from .presets import CUSTOM, FAST, IGNORE_REFERENCES, TEXT_TO_IMAGE
+from .choices import CUSTOM, FAST, IGNORE_REFERENCES, MATCH_SOURCE, MOST_SHOTS, TEXT_TO_IMAGE
 from .references import References, as_rgb, fits
 from .render import Studio, on_grid
-from .shots import MOST_SHOTS, Shot
+from .shots import Shot
+from .stack import Upstream, angle_notes, speed_notes
 from .takes import Job, Outcome, PictureMemory, Watch
 
 # Kept from run to run, so that only what changed is made again: the latents of the most shots of a run, 1000 of one megapixel, and 20 of their pictures.
 MEMORY = PictureMemory(TensorMemory(2**30), TensorMemory(256 * 2**20))
 
-FEW_STEPS = 8
+# What Load Image gives as the mask of a picture without transparency (nodes.py, LoadImage.load_image).
+NO_MASK_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class Order:
     threshold: float = 0.5
     max_takes: int = 1
     group: int = 4
-    upstream: wired.Upstream = field(default_factory=wired.Upstream)
+    upstream: Upstream = field(default_factory=Upstream)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,8 @@ def film(order: Order, watch: Watch) -> Filmed:
         raise InputError(f"{len(order.shots)} shots are more than the {MOST_SHOTS} that one run makes; set a lower limit in Shot List.")
     notes: list[str] = []
     kind = wired.read_model(order.model, order.model_kind, order.references is not None, order.upstream.models)
+    if kind.guessed:
+        notes.append(f"The model is {kind.why}.")
     wired.check_clip(order.clip)
     wired.check_vae(order.vae)
     seen = _seen_references(order, kind, notes)
@@ -86,6 +90,7 @@ def film(order: Order, watch: Watch) -> Filmed:
     size, said = presets.target_size(kind.name, order.aspect, order.megapixels, order.custom_size, proportions)
     notes += said
     if seen:
+        seen = seen.matching(proportions) if order.aspect == MATCH_SOURCE else seen
         notes += seen.unlocked(size)
     stack = wired.stack_of(order.model)
     model, speed = _with_speed(order, kind, settings, stack, notes)
@@ -110,9 +115,11 @@ def film(order: Order, watch: Watch) -> Filmed:
         keep,
     )
     if denoise < 1:
-        notes.append(presets.survival_sentence(denoise, settings.steps, studio.start_sigma))
+        notes.append(presets.survival_sentence(denoise, settings.steps, settings.shift, studio.start_sigma))
+    if order.negative.strip() and not studio.uses_negative:
+        notes.append(f"negative is not used at cfg {settings.cfg:g}: it needs a cfg above 1, as the presets balanced and quality have.")
     jobs = _jobs(order, seen, [one for one in stack if one.strength])
-    notes += _angle_notes(stack, jobs)
+    notes += angle_notes(stack, [job.prompt for job in jobs], None if kind.guessed else kind.name)
     if order.max_takes > 1 and order.identity is None:
         notes.append("max_takes needs an identity to tell which take is good enough; each shot is taken once.")
     rules, judge = _judge(order)
@@ -157,28 +164,15 @@ def _seen_references(order: Order, kind, notes: list[str]) -> References | None:
 
 def _with_speed(order: Order, kind, settings, stack: Sequence[lora_files.Applied], notes: list[str]):
     """The model with the speed LoRA of preset fast on it, and that LoRA."""
-    fast_file = lora_files.named_fast([*order.upstream.loras, *order.upstream.models, *(one.lora.name for one in stack if one.strength)])
-    if order.preset != FAST:
-        if order.speed_lora is not None:
-            notes.append(f"speed_lora is for preset fast only; with preset {order.preset} {order.speed_lora.name} is left out.")
-        if fast_file and settings.steps > FEW_STEPS:
-            notes.append(
-                f"{fast_file} is made for few steps at cfg 1; with {settings.steps} steps at cfg {settings.cfg:g} pictures turn out harsh: take preset fast."
-            )
-        return order.model, None
-    if order.speed_lora is None:
-        if fast_file is None:
-            notes.append(
-                "Preset fast takes 4 steps, but neither a Lightning LoRA nor a merged Lightning model is seen: pictures will be blurred; choose one in speed_lora."
-            )
-        return order.model, None
-    file = lora_files.read_lora(order.speed_lora)
-    model, matched = wired.with_lora(order.model, order.speed_lora, 1.0)
-    speed = lora_files.Applied(file, 1.0, "speed", "", matched)
-    notes += lora_files.warnings_for(speed, matched, kind.name, stack)
-    merged = lora_files.named_fast(order.upstream.models)
-    if merged:
-        notes.append(f"{merged} already holds a speed LoRA by its name: with {file.name} on top pictures get grid lines; set speed_lora to none.")
+    model, speed = order.model, None
+    if order.speed_lora is not None and order.preset != FAST:
+        notes.append(f"speed_lora is for preset fast only; with preset {order.preset} {order.speed_lora.name} is left out.")
+    elif order.speed_lora is not None:
+        file = lora_files.read_lora(order.speed_lora)
+        model, matched = wired.with_lora(order.model, order.speed_lora, 1.0)
+        speed = lora_files.Applied(file, 1.0, "speed", "", matched)
+        notes += lora_files.warnings_for(speed, matched, kind.name, stack)
+    notes += speed_notes(order.preset, settings, kind.name, order.upstream, stack, speed)
     return model, speed
 
 
@@ -194,14 +188,17 @@ def _source(order: Order, size: tuple[int, int], notes: list[str]) -> tuple[torc
         notes.append("At denoise 1.0 nothing of the source is used but its aspect; lower denoise, or wire a mask of what to keep.")
         return None, None, 1.0
     own = _size_of(order.source)
-    if not fits(own, size):
-        raise InputError(
-            f"The source is {own[0]}x{own[1]} and the pictures are {size[0]}x{size[1]}, another aspect: set aspect_ratio to `{presets.MATCH_SOURCE}`."
-        )
+    if order.aspect != MATCH_SOURCE and not fits(own, size):
+        raise InputError(f"The source is {own[0]}x{own[1]} and the pictures are {size[0]}x{size[1]}, another aspect: set aspect_ratio to `{MATCH_SOURCE}`.")
     keep = None
     if order.mask is not None:
-        if not fits((order.mask.shape[2], order.mask.shape[1]), own):
-            raise InputError(f"The mask is {order.mask.shape[2]}x{order.mask.shape[1]} and the source {own[0]}x{own[1]}: they must be of the same picture.")
+        of_mask = order.mask.shape[2], order.mask.shape[1]
+        if of_mask == (NO_MASK_SIDE, NO_MASK_SIDE) != own and not order.mask.any():
+            raise InputError(
+                "The mask is empty: the picture that it comes from has no transparency; paint a mask in Load Image's mask editor, or wire Character Mask."
+            )
+        if not fits(of_mask, own):
+            raise InputError(f"The mask is {of_mask[0]}x{of_mask[1]} and the source {own[0]}x{own[1]}: they must be of the same picture.")
         keep = F.interpolate(order.mask.unsqueeze(1).float(), size=(size[1], size[0]), mode="bilinear").squeeze(1).clamp(0, 1)
         share = float(keep.mean())
         if share < 0.001:
@@ -221,26 +218,6 @@ def _jobs(order: Order, seen: References | None, stack: Sequence[lora_files.Appl
     # A text-to-image model knows the character by the trigger of its LoRA.
     character = character or prompts.listed(list(dict.fromkeys(one.trigger for one in stack if one.role == "character" and one.trigger)))
     return [Job(shot, prompts.complete(shot.prompt, character, labels, triggers), seed_of(order.seed, shot.seed_offset)) for shot in order.shots]
-
-
-# The phrases that an angle LoRA was trained with, by its base: see prompts.py for their sources.
-_ANGLE_PHRASES = {"edit 2511": ("<sks>", prompts.ANGLE_2511), "edit 2509": (" the camera ", prompts.ANGLE_2509)}
-
-
-def angle_vocabulary_of(stack: Sequence[lora_files.Applied]) -> str:
-    """The vocabulary of the angle LoRA in a stack, plain words without one."""
-    known = [_ANGLE_PHRASES[one.lora.base][1] for one in stack if one.role == "angle" and one.lora.base in _ANGLE_PHRASES]
-    return known[-1] if known else prompts.PLAIN
-
-
-def _angle_notes(stack: Sequence[lora_files.Applied], jobs: Sequence[Job]) -> list[str]:
-    """A sentence where an angle LoRA never meets the words that it understands."""
-    notes = []
-    for one in stack:
-        phrase, vocabulary = _ANGLE_PHRASES.get(one.lora.base, (None, None))
-        if one.role == "angle" and phrase and not any(phrase in job.prompt for job in jobs):
-            notes.append(f"{one.lora.name} is an angle LoRA, but no prompt has its words: set angle_vocabulary of Shot List to `{vocabulary}`.")
-    return notes
 
 
 def _judge(order: Order) -> tuple[scoring.Rules | None, Callable | None]:

@@ -1,24 +1,25 @@
 """The ComfyUI nodes of likeness/scene: schemas, and a few lines each that call the engine."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 import folder_paths
 from comfy_api.latest import io, ui
 
-from .. import host, lora_files
+from .. import host
 from ..errors import InputError, LikenessError, MissingModelError
-from ..files import checked_name
 from ..host import Frames, LiveNode, or_block
-from ..identity import drawing, scoring
+from ..identity.choices import MOST_TAKES
 from ..identity.nodes import strictness_input, threshold_input
-from ..identity.retakes import MOST_TAKES, Take
 from ..pictures import from_floats, small_copy
-from ..tensors import content_key
-from . import filming, presets, prompts, wired
-from . import references as reference_pictures
-from . import shots as shot_list
+from . import choices
+
+if TYPE_CHECKING:
+    from ..identity.retakes import Take
 
 CATEGORY = "likeness/scene"
 ALIASES = ["Qwen-Image-Edit", "Qwen", "consistent character", "character consistency", "TextEncodeQwenImageEditPlus", "likeness"]
@@ -85,8 +86,8 @@ class LikenessCharacterReferences(io.ComfyNode):
                 io.String.Input("name", default="", tooltip="The character's name. {character} in a prompt becomes it, and {picture:NAME} all its pictures."),
                 io.Combo.Input(
                     "policy",
-                    options=list(reference_pictures.POLICIES),
-                    default=reference_pictures.SCENE,
+                    options=list(choices.POLICIES),
+                    default=choices.SCENE,
                     tooltip="How large the model sees each picture. scene: about one megapixel at its own aspect, in multiples of 32. pixel lock: exactly the "
                     "size of the pictures to make, so that nothing shifts or zooms in an edit. custom megapixels: as set below.",
                 ),
@@ -109,6 +110,10 @@ class LikenessCharacterReferences(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae, name, policy, face=None, outfit=None, background=None, pose=None, extra=None, references=None, megapixels=None) -> io.NodeOutput:
+        from ..identity import drawing
+        from . import references as reference_pictures
+        from . import wired
+
         vae = host.one(vae, "vae")
         wired.check_vae(vae)
         by_role = list(zip(reference_pictures.ROLES, (face, outfit, background, pose))) + [("extra", images) for images in (extra or {}).values()]
@@ -124,7 +129,7 @@ class LikenessCharacterReferences(io.ComfyNode):
         shown, progress = [], host.Progress(len(gathered.pictures))
         for picture, row in zip(gathered.pictures, gathered.report()):
             picture.vision()
-            if picture.policy != reference_pictures.PIXEL_LOCK:
+            if picture.policy != choices.PIXEL_LOCK:
                 picture.latent()
             seen = reference_pictures.resized(picture.pixels, tuple(row["encoded_at"]))
             shown.append((seen, f"Picture {row['picture']}: {row['role']}{', ' * bool(row['character'])}{row['character']}"))
@@ -162,35 +167,35 @@ class LikenessShotList(io.ComfyNode):
                 lines("outfits", "One outfit a line, such as: a red raincoat.", "# outfits, one a line"),
                 lines(
                     "framing_plan",
-                    f"How many shots of each framing, such as: {shot_list.DATASET_PLAN} (a plan for a LoRA dataset). The plan then sets how many shots there are. Empty: every combination once.",
+                    f"How many shots of each framing, such as: {choices.DATASET_PLAN} (a plan for a LoRA dataset). The plan then sets how many shots there are. Empty: every combination once.",
                     "# framing plan, such as: 4 closeup, 4 full body",
                 ),
                 lines(
                     "template",
                     "How a prompt is put together. Fields: {character} {trigger} {picture:face} {scene} {angle} {light} {expression} {outfit} {framing}. What stands in [square brackets] vanishes when a field in it is empty.",
-                    shot_list.DEFAULT_TEMPLATE,
+                    choices.DEFAULT_TEMPLATE,
                 ),
                 io.String.Input(
                     "trigger", default="", tooltip="The trigger word of the character's LoRA or dataset: first in every caption, and {trigger} in the template."
                 ),
                 io.Combo.Input(
                     "angle_vocabulary",
-                    options=[AUTO_VOCABULARY, *prompts.ANGLE_VOCABULARIES],
+                    options=[AUTO_VOCABULARY, *choices.ANGLE_VOCABULARIES],
                     default=AUTO_VOCABULARY,
                     tooltip="Whose words the angles are put in: the LoRAs for 2509 and 2511 understand different phrases. auto: those of the angle LoRA wired to loras, plain words without one.",
                 ),
                 io.Int.Input("seeds_per_shot", default=1, min=1, max=64, tooltip="How many pictures of each shot, each with another seed."),
                 io.Combo.Input(
                     "seeds",
-                    options=list(shot_list.SEEDS),
-                    default=shot_list.SEEDS[0],
+                    options=list(choices.SEEDS),
+                    default=choices.SEEDS[0],
                     tooltip="own for each shot: more variety; a shot keeps its seed when other lines change. same for every shot: the shots differ in their words only.",
                 ),
                 io.Int.Input(
                     "limit",
                     default=100,
                     min=1,
-                    max=shot_list.MOST_SHOTS,
+                    max=choices.MOST_SHOTS,
                     tooltip="At most this many shots, spread evenly over the list. The node says how many there would be.",
                 ),
                 LorasType.Input("loras", optional=True, tooltip="From Character LoRA: with an angle LoRA among them, auto takes its words."),
@@ -214,8 +219,12 @@ class LikenessShotList(io.ComfyNode):
     def execute(
         cls, scenes, angles, lighting, expressions, outfits, framing_plan, template, trigger, angle_vocabulary, seeds_per_shot, seeds, limit, loras=None
     ) -> io.NodeOutput:
+        from . import shots as shot_list
+        from . import stack
+
+        said = []
         if angle_vocabulary == AUTO_VOCABULARY:
-            angle_vocabulary = filming.angle_vocabulary_of(loras or ())
+            angle_vocabulary, said = stack.angle_vocabulary_of(loras or ())
         made = shot_list.shot_list(
             scenes,
             angles=angles,
@@ -230,13 +239,14 @@ class LikenessShotList(io.ComfyNode):
             seeds=seeds,
             limit=limit,
         )
+        notes = [*said, *made.notes]
         report = {
             "count": len(made.shots),
             "without_limit": made.total,
             "shots": [{"id": shot.id, "prompt": shot.prompt, "caption": shot.caption, "framing": shot.framing} for shot in made.shots],
-            "notes": list(made.notes),
+            "notes": notes,
         }
-        shown = "\n".join([f"{len(made.shots)} shots", *made.notes, "", *(shot.prompt for shot in made.shots[:12]), *(["..."] if len(made.shots) > 12 else [])])
+        shown = "\n".join([f"{len(made.shots)} shots", *notes, "", *(shot.prompt for shot in made.shots[:12]), *(["..."] if len(made.shots) > 12 else [])])
         return io.NodeOutput(
             made.shots, [shot.prompt for shot in made.shots], [shot.caption for shot in made.shots], len(made.shots), _json(report), ui=ui.PreviewText(shown)
         )
@@ -264,8 +274,8 @@ class LikenessLora(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "role",
-                    options=list(lora_files.ROLES),
-                    default=lora_files.ROLES[0],
+                    options=list(choices.LORA_ROLES),
+                    default=choices.LORA_ROLES[0],
                     tooltip="What it is for. speed is a Lightning LoRA, of which there must be only one. The role is for reports and warnings; it does not change the picture.",
                 ),
                 io.String.Input(
@@ -278,7 +288,9 @@ class LikenessLora(io.ComfyNode):
             outputs=[
                 io.Model.Output("model_out", display_name="model", tooltip="The model with the LoRA on it."),
                 LorasType.Output("loras_out", display_name="loras", tooltip="This LoRA and those before it."),
-                io.String.Output("trigger_out", display_name="trigger", tooltip="The trigger words of all LoRAs so far, separated by commas."),
+                io.String.Output(
+                    "trigger_out", display_name="trigger", tooltip="The trigger words of all LoRAs so far, without those at strength 0, separated by commas."
+                ),
                 io.String.Output("report", tooltip="JSON: each LoRA's rank, layers touched, trigger and warnings."),
             ],
         )
@@ -302,15 +314,20 @@ class LikenessLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora, strength, role, trigger, loras=None) -> io.NodeOutput:
+        from .. import lora_files
+        from . import wired
+
+        wired.check_model(model)
         path = _lora_path(lora)
         file = lora_files.read_lora(path)
         # What is on the model counts, whatever the wire says.
         earlier = wired.stack_of(model)
         patched, matched = wired.with_lora(model, path, strength)
-        applied = lora_files.Applied(file, strength, role, lora_files.effective_trigger(file, trigger), matched)
+        kind = wired.kind_if_known(model)
+        applied = lora_files.Applied(file, strength, role, lora_files.effective_trigger(file, trigger), matched, kind)
         stack = (*earlier, applied)
         patched.set_attachments(wired.STACK, stack)
-        report = lora_files.lora_report(stack, [one.matched for one in stack], wired.kind_if_known(model))
+        report = lora_files.lora_report(stack, [one.matched for one in stack], kind)
         own = report["loras"][-1]
         if loras is not None and tuple(loras) != tuple(earlier):
             own["warnings"].append("The LoRAs wired to `loras` are not those that are on the model; those on the model count.")
@@ -363,7 +380,7 @@ class LikenessQwenScene(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "aspect_ratio",
-                    options=list(presets.ASPECT_CHOICES),
+                    options=list(choices.ASPECT_CHOICES),
                     default="1:1",
                     tooltip="Width to height of the pictures. match source: as the source, or without one as Picture 1. custom: width and height below.",
                 ),
@@ -443,8 +460,8 @@ class LikenessQwenScene(io.ComfyNode):
                 threshold_input(optional=True, advanced=True),
                 io.Combo.Input(
                     "model_kind",
-                    options=list(presets.KIND_CHOICES),
-                    default=presets.AUTO,
+                    options=list(choices.KIND_CHOICES),
+                    default=choices.AUTO,
                     optional=True,
                     advanced=True,
                     tooltip="What the model is, where neither its file nor its name says it. auto reads both; the report says what it found.",
@@ -461,10 +478,10 @@ class LikenessQwenScene(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "preset",
                     options=[
-                        io.DynamicCombo.Option(presets.BALANCED, []),
-                        io.DynamicCombo.Option(presets.FAST, []),
-                        io.DynamicCombo.Option(presets.QUALITY, []),
-                        io.DynamicCombo.Option(presets.CUSTOM, _custom_inputs()),
+                        io.DynamicCombo.Option(choices.BALANCED, []),
+                        io.DynamicCombo.Option(choices.FAST, []),
+                        io.DynamicCombo.Option(choices.QUALITY, []),
+                        io.DynamicCombo.Option(choices.CUSTOM, _custom_inputs()),
                     ],
                     optional=True,
                     tooltip="balanced: 20 steps. fast: 4 steps with a Lightning LoRA, cfg 1. quality: 40 to 50 steps. custom: your own numbers.",
@@ -520,6 +537,10 @@ class LikenessQwenScene(io.ComfyNode):
         group=None,
         preset=None,
     ) -> io.NodeOutput:
+        from ..identity import scoring
+        from . import filming, stack
+        from . import shots as shot_list
+
         chosen, custom = _preset(preset)
         speed = host.one(speed_lora, "speed_lora")
         prefix = _one(save_as, "", "save_as").strip()
@@ -541,13 +562,13 @@ class LikenessQwenScene(io.ComfyNode):
             mask=filming.single_mask(mask),
             negative=_one(negative, "", "negative"),
             speed_lora=None if speed == NO_SPEED_LORA else _lora_path(speed),
-            model_kind=_one(model_kind, presets.AUTO, "model_kind"),
+            model_kind=_one(model_kind, choices.AUTO, "model_kind"),
             identity=_one(identity, None, "identity"),
             strictness=_one(strictness, "standard", "strictness"),
             threshold=_one(threshold, 0.5, "threshold"),
             max_takes=_one(max_takes, 1, "max_takes"),
             group=_one(group, 4, "group"),
-            upstream=wired.files_upstream(cls.hidden.dynprompt, cls.hidden.unique_id, "model"),
+            upstream=stack.files_upstream(cls.hidden.dynprompt, cls.hidden.unique_id, "model"),
         )
         save = cls._saver(prefix) if prefix else None
         filmed = filming.film(order, filming.Showing(live, _shown, save))
@@ -572,14 +593,16 @@ class LikenessQwenScene(io.ComfyNode):
     @classmethod
     def _saver(cls, prefix: str):
         """Saves a take, unless this very picture was saved under that name before and is still there: a run that goes on saves nothing twice."""
+        from ..files import checked_name
+        from ..tensors import content_key
+
         prefix = checked_name(prefix).as_posix()
 
         def save(take: Take) -> None:
             key = prefix, content_key(take.image)
             if key in _SAVED and _SAVED[key].is_file():
                 return
-            (saved,) = ui.ImageSaveHelper.save_images(take.image, prefix, io.FolderType.output, cls)
-            _SAVED[key] = Path(folder_paths.get_output_directory(), saved.subfolder, saved.filename)
+            _SAVED[key] = host.save_picture(take.image, prefix, cls)
 
         return save
 
@@ -626,9 +649,9 @@ def _custom_inputs() -> list:
 def _preset(value) -> tuple[str, dict]:
     """(preset, custom settings) from a DynamicCombo's value, which the host does not check."""
     value = value or {}
-    chosen = (value.get("preset") or [presets.BALANCED])[0]
-    if chosen not in presets.PRESETS:
-        raise InputError(f"'{chosen}' is no preset; choose {', '.join(presets.PRESETS)}.")
+    chosen = (value.get("preset") or [choices.BALANCED])[0]
+    if chosen not in choices.PRESETS:
+        raise InputError(f"'{chosen}' is no preset; choose {', '.join(choices.PRESETS)}.")
     given = {key: values[0] for key, values in value.items() if key != "preset"}
     settings = {one.id: given.get(one.id, one.default) for one in _custom_inputs()}
     return chosen, settings
@@ -636,6 +659,8 @@ def _preset(value) -> tuple[str, dict]:
 
 def _shown(index: int, take: Take):
     """A take as it appears in the node: with number, verdict and score where it was judged."""
+    from ..identity import drawing
+
     pixels = from_floats(take.image[0].float().cpu().numpy()).pixels
     if take.judgement is None:
         return pixels

@@ -12,11 +12,10 @@ from functools import lru_cache
 
 from ..errors import InputError
 from ..texts import excerpt, one_line
+from .choices import ANGLE_2511, ANGLE_VOCABULARIES, PLAIN
 
 EARLY = ("scene", "angle", "light", "expression", "outfit", "framing")
 LATE = ("character", "trigger", "picture")
-
-PLAIN, ANGLE_2509, ANGLE_2511 = ANGLE_VOCABULARIES = ("plain words", "2509 angle LoRA", "2511 angle LoRA")
 
 # What stands for somebody whose name nobody gave.
 NAMELESS = "the character"
@@ -181,13 +180,13 @@ def complete(prompt: str, character: str | Sequence[str] = "", pictures: Sequenc
 
     `{character}`: the name or names, else those of the pictures, else `the character`. `{picture:face}`, `{picture:2}`, `{picture:Mira}`,
     `{picture:Mira.face}`, `{picture}`: `Picture 1` or `Pictures 1, 2 and 3`, the words that TextEncodeQwenImageEditPlus puts before each picture.
-    `{trigger}`: all triggers. A group in brackets goes when its picture, name or trigger is missing. Triggers that the prompt does not contain as
+    `{trigger}`: all triggers; one with commas is several. A group in brackets goes when its picture, name or trigger is missing. Triggers that the prompt does not contain as
     whole words are put in front, behind a first sentence that is the 2511 angle LoRA's. Raises InputError for an unknown field, a picture that is
     not there, and a prompt that is empty.
     """
     names = [name for name in map(one_line, [character] if isinstance(character, str) else character) if name]
     names = list(dict.fromkeys(names or [one_line(picture.character) for picture in pictures if picture.character.strip()]))
-    words = list(dict.fromkeys(word for word in map(one_line, triggers) if word))
+    words = list(dict.fromkeys(word for trigger in triggers for part in trigger.split(",") if (word := one_line(part))))
     fields_of(prompt, LATE)
 
     def value_of(field: _Field, grouped: bool) -> str:

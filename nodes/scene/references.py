@@ -1,30 +1,29 @@
 """Reference pictures of a scene: split into single ones, labelled, and prepared for model and text encoder once. What a prompt says of them is prompts.py's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
 from ..tensors import TensorMemory, content_key, token
-from .presets import EDIT_MULTIPLE, MEGAPIXEL, rounded_size
+from .choices import CUSTOM_MEGAPIXELS, PIXEL_LOCK
+from .presets import ASPECT_SLACK, EDIT_MULTIPLE, MEGAPIXEL, rounded_size, stretch
 from .prompts import PictureLabel
 
 ROLES = ("face", "outfit", "background", "pose", "extra")
-SCENE, PIXEL_LOCK, CUSTOM_MEGAPIXELS = POLICIES = ("scene", "pixel lock", "custom megapixels")
 
 # What the text encoder sees of a picture: 384 x 384 pixels at its own aspect (TextEncodeQwenImageEditPlus).
 VISION_AREA = 384 * 384
-# Pixel lock: an aspect this near the target's is stretched onto its grid, which moves no point by more than 1 part in 50.
-ASPECT_SLACK = 0.02
 # Prepared references kept after their node is gone: a latent of 1 megapixel takes 1 MB, what the text encoder sees 2 MB.
 MEMORY_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """One reference picture. pixels: float [1,H,W,3] in 0..1; key: of its content."""
+    """One reference picture. pixels: float [1,H,W,3] in 0..1; key: of its content; matched: (width, height) of what `match source` takes the aspect
+    of the pictures from, None with any other aspect."""
 
     pixels: torch.Tensor
     role: str
@@ -33,6 +32,7 @@ class Reference:
     megapixels: float
     vae: object
     key: bytes
+    matched: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,10 +41,14 @@ class Reference:
 
     def latent_size(self, target: tuple[int, int] | None) -> tuple[int, int]:
         """(width, height) at which it is encoded for pictures of the size `target`; without a target, as `scene` has it."""
-        if self.policy == PIXEL_LOCK and target is not None and fits(self.size, target):
+        if target is not None and self.locked(target):
             return target
         area = (self.megapixels if self.policy == CUSTOM_MEGAPIXELS else 1.0) * MEGAPIXEL
         return rounded_size(*self.size, area, EDIT_MULTIPLE)
+
+    def locked(self, target: tuple[int, int]) -> bool:
+        """Whether pixel lock puts it on the target's grid: of the target's aspect, or of that which `match source` came as near to as it could."""
+        return self.policy == PIXEL_LOCK and any(fits(self.size, size) for size in (target, self.matched) if size is not None)
 
     def vision(self) -> torch.Tensor:
         """What the text encoder sees: float [1,h,w,3] of about 384 x 384 pixels."""
@@ -88,13 +92,18 @@ class References:
             )
         return rows
 
+    def matching(self, size: tuple[int, int]) -> "References":
+        """The same pictures for a target that has the aspect of `size` by `match source`, as near as its multiples allow."""
+        return References(tuple(replace(picture, matched=size) for picture in self.pictures))
+
     def unlocked(self, target: tuple[int, int]) -> list[str]:
         """A sentence for each picture that should be locked to the target's pixels and cannot be."""
         return [
             f"Picture {i} ({picture.role}) is {picture.size[0]}x{picture.size[1]}, of another aspect than {target[0]}x{target[1]}: "
-            "it is not locked to its pixels but encoded at its own aspect; `match source` takes over the aspect of Picture 1."
+            "it is not locked to its pixels but encoded at its own aspect"
+            f"{'.' if picture.matched else '; `match source` takes over the aspect of Picture 1.'}"
             for i, picture in enumerate(self.pictures, 1)
-            if picture.policy == PIXEL_LOCK and not fits(picture.size, target)
+            if picture.policy == PIXEL_LOCK and not picture.locked(target)
         ]
 
 
@@ -124,7 +133,7 @@ def as_rgb(pixels: torch.Tensor) -> torch.Tensor:
 
 def fits(size: tuple[int, int], target: tuple[int, int]) -> bool:
     """Whether a picture of that size can be put on the target's grid without visible stretching."""
-    return abs(size[0] * target[1] / (size[1] * target[0]) - 1) <= ASPECT_SLACK
+    return abs(stretch(size, target)) <= ASPECT_SLACK
 
 
 def vision_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -11,12 +11,10 @@ from hashlib import blake2b
 from ..errors import InputError
 from ..framing import FRAMINGS, VARIETY, framing_plan_of
 from ..texts import entries_of, excerpt, one_line
+from .choices import ANGLE_2511, ANGLE_VOCABULARIES, DEFAULT_TEMPLATE, MOST_SHOTS, OWN_SEEDS, PLAIN, SAME_SEEDS, SEEDS
 from .prompts import (
-    ANGLE_2511,
-    ANGLE_VOCABULARIES,
     EARLY,
     LATE,
-    PLAIN,
     STOPS,
     Angle,
     angle_phrase,
@@ -28,19 +26,11 @@ from .prompts import (
     without_pictures,
 )
 
-SEEDS = OWN_SEEDS, SAME_SEEDS = ("own for each shot", "same for every shot")
 # Takes of one shot use the 64 seeds from its own on (Retake until Match: at most 64), so seeds of shots lie that far apart.
 VARIANT_STEP = 64
 MOST_SEEDS = 64
-MOST_SHOTS = 1000
 # Far beyond what a text encoder reads, and a thousand shots of six such lines still fit in memory.
 LONGEST_LINE = 10_000
-
-# {scene} is best a phrase with a verb: `stands in a kitchen`. A scene that has {character} or another field itself takes it from the template.
-DEFAULT_TEMPLATE = "{character}[ of {picture:face}] {scene}[, {expression}][, wearing {outfit}][, {light}][, {framing}][, {angle}]"
-# The pictures of a character in a usual LoRA dataset: 20 faces, 30 whole figures, and 20 of everything between.
-DATASET_PLAN = "20 closeup, 30 full body, 20 variety"
-
 
 # In the order of the product, outermost first: the field, and what its list is called.
 _LISTS = {"scene": "scenes", "angle": "angles", "light": "lighting", "expression": "expressions", "outfit": "outfits"}

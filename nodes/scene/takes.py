@@ -46,7 +46,8 @@ class Watch:
     """What a run tells while it goes on; each does nothing here. Any of them may raise to stop it (the host's interrupt)."""
 
     def plan(self, samples: int) -> None:
-        """So many pictures will be sampled next."""
+        """So many pictures more will be sampled: the first takes of the whole run at its beginning, further ones as they become known; negative for
+        pictures that turned out to be there."""
 
     def shot(self, number: int, count: int, take: int) -> None:
         """Sampling of a picture begins."""
@@ -81,6 +82,7 @@ def shoot(
     memory says so in its outcome, and the others go on.
     """
     run = _Run(jobs, studio, memory, judge, watch or Watch())
+    run.plan()
     for start in range(0, len(jobs), ENCODED_AHEAD):
         run.shoot(range(start, min(start + ENCODED_AHEAD, len(jobs))), max_takes, group)
     return run.outcomes
@@ -90,14 +92,24 @@ class _Run:
     def __init__(self, jobs, studio, memory, judge, watch):
         self.outcomes = [Outcome(job) for job in jobs]
         self.studio, self.memory, self.judge, self.watch = studio, memory, judge, watch
+        self.planned: set[int] = set()
+
+    def plan(self) -> None:
+        """Plan the first takes of all shots, so that the time left is that of the whole run."""
+        self.planned = {index for index in range(len(self.outcomes)) if not self.memory.knows(self._key(index, 0))}
+        if self.planned:
+            self.watch.plan(len(self.planned))
 
     def shoot(self, indices: Sequence[int], max_takes: int, group: int) -> None:
         conditionings: dict[str, object] = {}
         unfinished = list(indices)
         for number in range(max_takes):
             missing = [index for index in unfinished if not self._remember(index, number)]
+            planned = len(self.planned.intersection(indices)) if number == 0 else 0
+            # Another shot of the run may have made the same picture, or the memory dropped one.
+            if more := len(missing) - planned:
+                self.watch.plan(more)
             if missing:
-                self.watch.plan(len(missing))
                 self.studio.prepare()
                 missing = [index for index in missing if self._encode(index, number, conditionings)]
             for first in range(0, len(missing), group):
@@ -190,6 +202,9 @@ class PictureMemory:
     def look(self, key) -> tuple[object, object]:
         """(latent, picture) of a key; None for what is not there."""
         return self._latents.look(key), self._images.look(key)
+
+    def knows(self, key) -> bool:
+        return any(found is not None for found in self.look(key))
 
     def keep_latent(self, key, latent) -> None:
         self._latents.keep(key, latent)

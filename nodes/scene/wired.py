@@ -1,7 +1,6 @@
 """What is wired: telling Qwen-Image models, text encoders and VAEs from others, putting LoRAs and sampling settings on a model. About the host; nothing is sampled here."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import comfy.model_base
@@ -14,7 +13,6 @@ from .presets import AUTO, ModelKind, Settings, read_kind
 # Where a model carries the LoRAs that Character LoRA put on it; clones of the model keep it.
 STACK = "likeness_loras"
 
-_MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 # Text encoders and VAEs by the host's own modules, in the words of its loaders.
 _ENCODERS = {
     "sd1_clip": "CLIP-L (Stable Diffusion 1.5)",
@@ -35,10 +33,11 @@ _ENCODERS = {
 
 
 def read_model(model, chosen: str, references: bool, names: Sequence[str] = ()) -> ModelKind:
-    """What a wired model is. chosen: of presets.KIND_CHOICES; names: of model files it may come from, where it does not know its own.
+    """What a wired model is. chosen: of choices.KIND_CHOICES; names: of model files it may come from, where it does not know its own.
 
     Raises InputError for anything but a Qwen-Image model, and for Qwen-Image-Layered.
     """
+    check_model(model)
     # Loaders of other packs bring their own subclasses; Mage-Flow is another family on the same class.
     if not isinstance(model.model, comfy.model_base.QwenImage) or isinstance(model.model, getattr(comfy.model_base, "MageFlow", ())):
         raise InputError(
@@ -46,6 +45,15 @@ def read_model(model, chosen: str, references: bool, names: Sequence[str] = ()) 
         )
     own = model_file(model)
     return read_kind(getattr(model.model.diffusion_model, "default_ref_method", "index"), [own, *names] if own else list(names), chosen, references)
+
+
+def check_model(model) -> None:
+    """Raises InputError where a loader found no model in its file."""
+    if model is None:
+        raise InputError(
+            "The model is empty: the file that it comes from holds no diffusion model; load one such as qwen_image_edit_2511_fp8mixed.safetensors with "
+            "Load Diffusion Model."
+        )
 
 
 def kind_if_known(model) -> str | None:
@@ -66,7 +74,11 @@ def model_file(model) -> str | None:
 
 
 def check_clip(clip) -> None:
-    """Raises InputError for a text encoder that is not the one of Qwen-Image, named by what it is."""
+    """Raises InputError for a text encoder that is not the one of Qwen-Image, named by what it is, and where there is none."""
+    if clip is None:
+        raise InputError(
+            "The clip is empty: the file that it comes from holds no text encoder; load qwen_2.5_vl_7b_fp8_scaled.safetensors with Load CLIP, type qwen_image."
+        )
     own = type(clip.cond_stage_model)
     kind = own.__module__.rpartition(".")[2]
     if kind == "qwen_image":
@@ -76,52 +88,16 @@ def check_clip(clip) -> None:
 
 
 def check_vae(vae) -> None:
-    """Raises InputError for a VAE that is not the one of Qwen-Image (Wan 2.1's layout, 16 channels), named by what it is."""
-    vae.throw_exception_if_invalid()
+    """Raises InputError for a VAE that is not the one of Qwen-Image (Wan 2.1's layout, 16 channels), named by what it is, and where there is none."""
+    # Load Checkpoint gives a VAE without a model for a file that has none in it.
+    if vae is None or vae.first_stage_model is None:
+        raise InputError("The vae is empty: the file that it comes from holds no VAE; load qwen_image_vae.safetensors with Load VAE.")
     model = vae.first_stage_model
     if type(model).__module__ == "comfy.ldm.wan.vae" and vae.latent_channels == 16 and vae.output_channels == 3:
         return
     raise InputError(
         f"The vae is {type(model).__name__} with {vae.latent_channels} latent channels, not the VAE of Qwen-Image; load qwen_image_vae.safetensors with Load VAE."
     )
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Names of the files typed into the nodes that lead to an input, nearest first: of LoRAs, and of all other models."""
-
-    models: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
-
-
-def files_upstream(prompt, node_id: str, source: str) -> Upstream:
-    """What the nodes that lead to an input of a node load. prompt: the host's dynprompt."""
-    models, loras = {}, {}
-    for name, value in _values_upstream(prompt, node_id, source):
-        if value.lower().endswith(_MODEL_SUFFIXES):
-            # Only a name tells a LoRA's input from a model's: lora, lora_name, lora_01 in all packs that load them.
-            (loras if "lora" in name.lower() else models)[value.replace("\\", "/").rpartition("/")[2]] = None
-    return Upstream(tuple(models), tuple(loras))
-
-
-def _values_upstream(prompt, node_id: str, source: str) -> Iterator[tuple[str, str]]:
-    """(input, text) of all texts typed into the nodes that lead to an input."""
-    link = _inputs(prompt, node_id).get(source)
-    waiting, seen = [link[0]] if isinstance(link, list) else [], set()
-    while waiting:
-        name = waiting.pop(0)
-        if name in seen:
-            continue
-        seen.add(name)
-        for key, value in _inputs(prompt, name).items():
-            if isinstance(value, str):
-                yield key, value
-            elif isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
-                waiting.append(value[0])
-
-
-def _inputs(prompt, node_id: str) -> dict:
-    return prompt.get_node(node_id)["inputs"] if prompt is not None and prompt.has_node(node_id) else {}
 
 
 def with_lora(model, path: Path, strength: float) -> tuple[object, int]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from character_likeness.nodes.lora_dataset.sweep import ROW_BY_ROW
+from character_likeness.nodes.lora_dataset.choices import ROW_BY_ROW
 from tests.host.graphs import Graph
-from tests.host.qwen_graphs import official_text_to_image
+from tests.host.qwen_graphs import forget, official_text_to_image
 from tests.tiny import flux_models as flux_files
 from tests.tiny import qwen_models as files
 
@@ -100,8 +100,6 @@ def timeless(told: dict) -> dict:
 
 
 def test_the_constructed_best_is_suggested_and_strengths_order_as_constructed(host, counted):
-    from tests.host.qwen_graphs import forget
-
     forget(host)
     graph = SweepGraph()
     node = graph.sweep()
@@ -192,6 +190,8 @@ def test_a_batch_samples_the_seeds_of_a_prompt_at_once_and_finds_what_single_one
     graph = SweepGraph()
     graph.sweep(seed=400, seeds=3, batch=1)
     single = report(good(host.run(graph)))
+    # Known singles would do for a batch as well.
+    forget(host)
     graph["sweep"]["inputs"] |= {"batch": 2}
     run, counts = counted(graph)
     at_once = report(good(run))
@@ -235,8 +235,6 @@ def test_an_interrupted_sweep_in_batches_goes_on_to_the_table_of_an_undisturbed_
     run, counts = counted(graph)
     resumed = timeless(report(good(run)))
     assert 0 < counts["sample"] < 8, counts
-    from tests.host.qwen_graphs import forget
-
     forget(host)
     again = SweepGraph()
     again.sweep(seed=500, seeds=3, batch=2, strengths="0.8", checkpoints="sweep/mira_000001000.safetensors")
@@ -267,8 +265,6 @@ def test_an_interrupted_sweep_goes_on_and_its_table_is_that_of_an_undisturbed_on
     run, counts = counted(graph)
     resumed = timeless(report(good(run)))
     assert 0 < counts["sample"] < 20 - 5, counts
-    from tests.host.qwen_graphs import forget
-
     forget(host)
     whole = SweepGraph()
     whole.sweep(seed=300)
@@ -290,6 +286,65 @@ def test_what_is_saved_is_numbered_and_says_the_same(host):
     assert [row["checkpoint"] for row in rows] == ["no LoRA", *CHECKPOINTS] and [row["suggested"] for row in rows].count("yes") == 1
     assert {"lighting", "background", "artifacts"} <= rows[0].keys()
     assert told["suggestion"]["reason"] in (folder / "mira_00001.md").read_text().replace("\\", "")
+
+
+def test_on_a_full_disk_one_sentence_is_said_and_the_next_run_saves_what_was_made(host, counted):
+    graph = SweepGraph()
+    graph.sweep(seed=900, strengths="0.8", checkpoints="sweep/mira_000001000.safetensors", save_as="full/mira", save_pictures=True)
+    folder = host.base / "output" / "full"
+    host.post("/test_faults", {"room_for": 3})
+    run, first = counted(graph)
+    assert "mira_pictures cannot be written (No space left on device): make room there, or choose another save_as, and queue again" in run.error
+    assert len(list(folder.rglob("*.png"))) == 3 and 0 < first["sample"] < 4
+    # All eight pictures, and two of the five files of the table.
+    host.post("/test_faults", {"room_for": 5 + 2})
+    run, second = counted(graph)
+    # What was being sampled when the disk was full is sampled again.
+    assert "full cannot be written (No space left on device)" in run.error and 4 <= first["sample"] + second["sample"] <= 5
+    assert len(list((folder / "mira_pictures").iterdir())) == 8 and [path.name for path in folder.iterdir()] == ["mira_pictures"]
+    host.post("/test_faults", {})
+    run, third = counted(graph)
+    assert third["sample"] == third["vae_decode"] == 0 and report(good(run))["pictures"]
+    assert len(list((folder / "mira_pictures").iterdir())) == 8 and (folder / "mira_00001.csv").is_file()
+    assert all(Image.open(path).size == (256, 256) for path in (folder / "mira_pictures").iterdir())
+
+
+def test_what_memory_did_not_suffice_for_is_made_when_the_same_is_queued_again(host, counted):
+    graph = SweepGraph()
+    graph.sweep(seed=1000, seeds=1, strengths="0.8", checkpoints="sweep/mira_000001000.safetensors")
+    host.post("/test_faults", {"oom_at_sample": 2})
+    told = report(good(host.run(graph)))
+    host.post("/test_faults", {})
+    assert [bool(one.get("error")) for one in told["pictures"]].count(True) == 1
+    run, counts = counted(graph)
+    assert counts["sample"] == 1 and not any(one.get("error") for one in report(good(run))["pictures"])
+    run, counts = counted(graph)
+    assert counts["sample"] == 0 and not counts["files"] and run.status == "success"
+
+
+def test_a_batch_that_does_not_fit_is_made_one_by_one(host, counted):
+    graph = SweepGraph()
+    graph.sweep(seed=1100, seeds=3, prompts="in the rain", strengths="0.8", checkpoints="sweep/mira_000001000.safetensors")
+    host.post("/test_faults", {"oom_at_sample": 2})
+    run, counts = counted(graph)
+    host.post("/test_faults", {})
+    told = report(good(run))
+    # Without a LoRA at once; then three that did not fit, and half as many at once.
+    assert counts["sample"] == 1 + 1 + 3 and not any(one.get("error") for one in told["pictures"])
+    assert "3 pictures at once do not fit into memory: from mira_000001000 at 0.8 on fewer were sampled at once." in told["notes"]
+    graph["sweep"]["inputs"]["batch"] = 1
+    run, counts = counted(graph)
+    # What was made alone is what a batch of 1 makes.
+    assert counts["sample"] == 3 and not any("fit into memory" in note for note in report(good(run))["notes"])
+
+
+@pytest.mark.parametrize("patch", ["Mahiro", "CFGNorm"])
+def test_on_a_model_with_functions_of_other_nodes_pictures_are_made_alone(host, counted, patch):
+    graph = SweepGraph()
+    graph.model = graph.add("patch", patch, model=graph.model, **({"strength": 1.0} if patch == "CFGNorm" else {})).out(0)
+    graph.sweep(seed=1200, prompts="in the rain", strengths="0.8", checkpoints="sweep/mira_000001000.safetensors", cfg=2.0, width=64, height=64)
+    run, counts = counted(graph)
+    assert good(run) and counts["sample"] == 4
 
 
 def test_a_checkpoint_that_cannot_be_used_is_marked_and_the_rest_goes_on(host):

@@ -110,6 +110,8 @@ class FakeStudio:
     number among those of that kind.
     """
 
+    pace = ("fake",)
+
     def __init__(self, look, broken=(), tight=()):
         self.look, self.broken, self.tight = look, broken, set(tight)
         self.told: list[tuple] = []

@@ -15,8 +15,10 @@ import numpy as np
 from ...errors import InputError, MissingModelError, MissingPackageError
 from ...installation import needed, pip_command
 from ...pictures import Picture
+from ..choices import DEVICES
+from ..choices import recognizer_names as names
 from . import search
-from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, names, similarity
+from .catalogue import YUNET_FILE, Part, RecognizerInfo, Thresholds, describe, dlib_files, similarity
 from .detectors import Detector, HogDetector, ScrfdDetector, YunetDetector
 from .embedders import ArcFaceEmbedder, Crop, DlibEmbedder, Embedder
 from .environment import ONNX_CUDA_MEND
@@ -24,7 +26,6 @@ from .faces import Detection, Face, align, new_detections, sharpness, yaw_degree
 
 __all__ = ["Detection", "Face", "Found", "Part", "Recognizer", "RecognizerInfo", "Thresholds", "describe", "names", "open_recognizer", "similarity"]
 
-DEVICES = ("auto", "cuda", "cpu", "coreml")
 # ONNX Runtime takes CUDA memory that ComfyUI does not see: each of the two sessions, work space included, stays below this many bytes.
 CUDA_MEMORY_LIMIT = 1 << 30
 # Pictures whose faces are remembered. A portrait takes about 3 KB (one embedding), so a full memory about 25 MB.
@@ -186,7 +187,7 @@ _open: weakref.WeakValueDictionary[tuple, Recognizer] = weakref.WeakValueDiction
 
 
 def open_recognizer(name: str = "auto", models_dir: Path | None = None, device: str = "auto", commercial_only: bool = False) -> Recognizer:
-    """The recognizer `name` (see catalogue.names). Cheap: models load with the first picture. Raises as `describe` does, in one sentence."""
+    """The recognizer `name` (see choices.recognizer_names). Cheap: models load with the first picture. Raises as `describe` does, in one sentence."""
     if device not in DEVICES:
         raise InputError(f"'{device}' is not a device; choose {', '.join(DEVICES)}.")
     info = describe(name, models_dir, commercial_only)

@@ -2,25 +2,17 @@
 
 import hashlib
 import importlib.util
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-# model_files is imported where a pack is looked up: listing the names must stay free (it is asked for at start-up and per link).
 from ...errors import InputError, MissingModelError, MissingPackageError
 from ...installation import needed, pip_command
+from ..choices import AUTO, DLIB, PACKS_FOLDER, pack_folder
 
-PACKS_FOLDER = Path("insightface") / "models"
-AUTO = "auto"
-DLIB = "dlib"
 DLIB_PACKAGES = "install dlib-bin face_recognition_models"
-# Offered whether or not their files are there, so that a workflow that names one loads everywhere.
-ALWAYS_LISTED = (AUTO, "auraface", "buffalo_l", "antelopev2", DLIB)
-
 NEVER_COMMERCIAL = ("buffalo_l", "antelopev2")
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
@@ -210,17 +202,6 @@ def _pack(name: str, models_dir: Path | None, commercial_only: bool) -> Recogniz
     return RecognizerInfo(name, detector_part, embedder_part, "cosine", dims, thresholds)
 
 
-def pack_folder(name: str, models_dir: Path) -> Path | None:
-    """The folder of a pack that holds .onnx files; antelopev2's archive unpacks into a folder of its own name, which is looked into too."""
-    folder = models_dir / PACKS_FOLDER / name
-    for candidate in (folder, folder / name):
-        # A folder that may not be looked into is no pack; it must not keep the others from being listed.
-        with suppress(OSError):
-            if candidate.is_dir() and any(candidate.glob("*.onnx")):
-                return candidate
-    return None
-
-
 def _roles(folder: Path) -> tuple[list[Path], list[Path]]:
     detectors, embedders = [], []
     for file in sorted(folder.glob("*.onnx")):
@@ -287,26 +268,3 @@ def _file_hash(file: Path, size: int, modified: int) -> bytes:
     except OSError as error:
         raise MissingModelError(f"{file} cannot be read ({error.strerror}).") from None
     return digest.digest()
-
-
-# The host asks for the list with every link and validation: one look at the disk serves this many seconds.
-LISTING_SECONDS = 2.0
-_listing: dict[tuple, tuple[float, list[str]]] = {}
-
-
-def names(models_dir: Path | None, commercial_only: bool = False) -> list[str]:
-    """The names to choose from: the known ones and every pack folder found. With commercial_only, only what allows commercial use."""
-    key = models_dir, commercial_only
-    known = _listing.get(key)
-    if known and time.monotonic() - known[0] < LISTING_SECONDS:
-        return known[1]
-    if commercial_only:
-        found = [AUTO, "auraface", DLIB]
-    else:
-        found = list(ALWAYS_LISTED)
-        if models_dir:
-            with suppress(OSError):
-                packs = list((models_dir / PACKS_FOLDER).iterdir())
-                found += sorted(entry.name for entry in packs if entry.name not in ALWAYS_LISTED and pack_folder(entry.name, models_dir))
-    _listing[key] = time.monotonic(), found
-    return found

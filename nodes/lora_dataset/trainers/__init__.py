@@ -12,10 +12,11 @@ trainer.caches() what a changed dataset makes stale, and recipes.calculate(job) 
 from __future__ import annotations
 
 from ...errors import InputError
+from ..choices import EDIT_AS_TEXT_TO_IMAGE, MODES, PAIRED_EDIT, TEXT_TO_IMAGE
 from .ai_toolkit import AiToolkit
 from .base_models import BASE_MODELS, BaseModel
 from .imagefolder import ImageFolder
-from .job import EDIT_AS_TEXT_TO_IMAGE, ITEM_RULES, MODES, PAIRED_EDIT, RULES, TEXT_TO_IMAGE, BucketPlan, Job, Sample, Trainer, for_powershell, job_for
+from .job import ITEM_RULES, RULES, BucketPlan, Job, Sample, Trainer, for_powershell, job_for
 from .known_keys import UnknownKeyError
 from .musubi_tuner import MusubiTuner
 from .sd_scripts import SdScripts

@@ -13,22 +13,11 @@ from pathlib import PurePosixPath
 
 from ...installation import needed
 from ...texts import excerpt
+from ..choices import EDIT_AS_TEXT_TO_IMAGE, PAIRED_EDIT, TEXT_TO_IMAGE
 from ..dataset import ATTENTION, BLOCKED, Finding
 from ..recipes import calculate
 from .base_models import FLUX_1_DEV, QWEN_IMAGE, QWEN_IMAGE_2512, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511, BaseModel
-from .job import (
-    CAPTION_SUFFIX,
-    EDIT_AS_TEXT_TO_IMAGE,
-    PAIRED_EDIT,
-    TEXT_TO_IMAGE,
-    TRIGGER_PLACEHOLDER,
-    Job,
-    caption_files,
-    common_findings,
-    guide_control_folder,
-    guide_folder,
-    worded,
-)
+from .job import CAPTION_SUFFIX, TRIGGER_PLACEHOLDER, Job, caption_files, common_findings, guide_control_folder, guide_folder, worded
 from .known_keys import checked_keys
 
 CONFIG = PurePosixPath("config.yaml")

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from ..choices import EDIT_AS_TEXT_TO_IMAGE, PAIRED_EDIT, TEXT_TO_IMAGE
 from ..dataset import Finding
 from .base_models import BASE_MODELS, BaseModel
-from .job import EDIT_AS_TEXT_TO_IMAGE, PAIRED_EDIT, TEXT_TO_IMAGE, Job, common_findings, guide_control_folder, guide_folder, worded
+from .job import Job, common_findings, guide_control_folder, guide_folder, worded
 
 METADATA = PurePosixPath("metadata.jsonl")
 

@@ -11,13 +11,13 @@ from typing import Protocol
 
 from ...errors import InputError
 from ...texts import excerpt, one_line
+from ..choices import EDIT_AS_TEXT_TO_IMAGE, PAIRED_EDIT, TARGET_STEPS
 from ..dataset import ATTENTION, BLOCKED, Bucket, Dataset, Finding
-from ..recipes import GOOD_STEPS, TARGET_STEPS, Recipe, calculate, resolve_repeats, sample_prompts
+from ..recipes import GOOD_STEPS, Recipe, calculate, resolve_repeats, sample_prompts
 from .base_models import BaseModel
 
 # text to image: pictures and captions. paired edit: each picture has a control picture of the same stem that is edited into it.
 # edit as text to image: the weights of an edit model trained like a text-to-image model, without control pictures.
-TEXT_TO_IMAGE, PAIRED_EDIT, EDIT_AS_TEXT_TO_IMAGE = MODES = ("text to image", "paired edit", "edit as text to image")
 
 CAPTION_SUFFIX = ".txt"
 SAMPLE_SEED = 42

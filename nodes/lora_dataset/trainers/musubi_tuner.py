@@ -10,20 +10,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from ..choices import EDIT_AS_TEXT_TO_IMAGE, PAIRED_EDIT, TEXT_TO_IMAGE
 from ..dataset import BLOCKED, Finding
 from ..recipes import calculate
 from .base_models import QWEN_IMAGE, QWEN_IMAGE_2512, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511, BaseModel
-from .job import (
-    CAPTION_SUFFIX,
-    EDIT_AS_TEXT_TO_IMAGE,
-    PAIRED_EDIT,
-    TEXT_TO_IMAGE,
-    Job,
-    common_findings,
-    guide_control_folder,
-    guide_folder,
-    worded,
-)
+from .job import CAPTION_SUFFIX, Job, common_findings, guide_control_folder, guide_folder, worded
 from .known_keys import checked_keys
 from .kohya import DATASET, PROMPTS, TRAINING, Kohya
 

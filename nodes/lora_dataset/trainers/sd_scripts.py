@@ -9,10 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from ..choices import TEXT_TO_IMAGE
 from ..dataset import BLOCKED, Finding
 from ..recipes import calculate
 from .base_models import FLUX_1_DEV, BaseModel
-from .job import CAPTION_SUFFIX, TEXT_TO_IMAGE, Job, below_resolution, common_findings, guide_control_folder, guide_folder, worded
+from .job import CAPTION_SUFFIX, Job, below_resolution, common_findings, guide_control_folder, guide_folder, worded
 from .known_keys import checked_keys
 from .kohya import DATASET, PROMPTS, TRAINING, Kohya
 

@@ -5,6 +5,7 @@ POST /test_downloads   {"endpoint": "http://127.0.0.1:1234", "models": {"siglip-
 
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 from aiohttp import web
 from server import PromptServer
@@ -16,8 +17,8 @@ NODE_CLASS_MAPPINGS = {}
 async def arrange(request):
     given = await request.json()
     # The name under which the host has imported the pack depends on where it lies.
-    routes = next(module for name, module in sys.modules.items() if name.endswith(".nodes.routes"))
-    package = sys.modules[routes.__name__.removesuffix("routes") + "model_files"]
+    pack = next(name for name in sys.modules if name.endswith(".nodes.routes")).removesuffix("routes")
+    routes, package = import_module(f"{pack}model_routes"), import_module(f"{pack}model_files")
     routes.downloads.endpoint = given["endpoint"]
     for name, files in given["models"].items():
         entry = package.CATALOGUE[name]

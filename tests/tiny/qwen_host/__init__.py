@@ -8,10 +8,12 @@ pictures, TestForeignReplace for another pack's patch of Flux. Files of the real
                                "runs": [seeds of TestBySeed and names of TestCounted in the order run]}
     POST /test_counts/reset   all of them to nothing
     GET  /test_alive          {"vision_encoders": how many of them are in memory}
-    POST /test_faults         {"oom_at_sample": 2, "slow": 0.5}: the second sampling from now runs out of memory at its first step, once;
-                              every forward pass of a diffusion model takes half a second longer. What is left out is off.
+    POST /test_faults         {"oom_at_sample": 2, "slow": 0.5, "room_for": 3}: the second sampling from now runs out of memory at its first step, once;
+                              every forward pass of a diffusion model takes half a second longer; after three more files (PNGs, and what is written as
+                              .part) the disk is full. What is left out is off.
 """
 
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -32,6 +34,7 @@ import comfy.text_encoders.qwen_vl
 import comfy.utils
 import torch
 from aiohttp import web
+from PIL import Image
 from server import PromptServer
 
 
@@ -319,6 +322,35 @@ def counted_forward(original):
     return apply_model
 
 
+def _full_disk(path):
+    """Whether there is no room left for one more file; something of it is written."""
+    if "room_for" not in FAULTS:
+        return
+    if FAULTS["room_for"] == 0:
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    FAULTS["room_for"] -= 1
+
+
+def saved_picture(original):
+    def save(self, target, *args, **kwargs):
+        if str(target).endswith(".png"):
+            _full_disk(target)
+        return original(self, target, *args, **kwargs)
+
+    return save
+
+
+def written_bytes(original):
+    def write_bytes(self, data):
+        if self.suffix == ".part":
+            _full_disk(self)
+        return original(self, data)
+
+    return write_bytes
+
+
 ENCODERS = weakref.WeakSet()
 
 
@@ -357,6 +389,8 @@ around(comfy.samplers.CFGGuider, "sample", counted_sampling)
 around(comfy.model_base.BaseModel, "apply_model", counted_forward)
 around(comfy.model_management, "load_models_gpu", told_loads)
 around(comfy.utils, "load_torch_file", told_files)
+around(Image.Image, "save", saved_picture)
+around(Path, "write_bytes", written_bytes)
 
 
 @PromptServer.instance.routes.get("/test_counts")
