@@ -177,7 +177,11 @@ class LiveNode:
         server = server_here()
         if server is None or server.client_id is None or len(self._images) >= MOST_PREVIEWS:
             return
-        self._images.append(_write_preview(picture, PREVIEW_SIDE))
+        # Without room on the disk a picture is made all the same.
+        try:
+            self._images.append(_write_preview(picture, PREVIEW_SIDE))
+        except OSError:
+            return
         told = {"node": self._node, "display_node": self._shown, "output": {"images": list(self._images)}, "prompt_id": server.last_prompt_id}
         server.send_sync("executed", told, server.client_id)
 

@@ -484,7 +484,8 @@ def speed_mismatch(name: str, base: str | None, model_kind: str | None) -> str |
     LightX2V's authors: edit weights are not expected to work for text to image; the reverse works, but the same task works best
     (ModelTC/LightX2V-Qwen-Image-Lightning, issue 26).
     """
-    if base is None or model_kind is None or base == model_kind:
+    # The first Qwen-Image-Edit counts as 2509, and its LoRAs are for it.
+    if base is None or model_kind is None or base == model_kind or (base, model_kind) == ("edit", "edit 2509"):
         return None
     if model_kind == "text to image":
         return f"{name} is a speed LoRA for Qwen-Image-Edit: on a text to image model it blurs, use one for Qwen-Image." if base.startswith("edit") else None

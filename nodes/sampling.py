@@ -11,6 +11,8 @@ import comfy.utils
 import latent_preview
 import torch
 
+# What is held free beside what the host thinks that decoding takes.
+AMPLE = 1.5
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "backend out of memory", "Invalid buffer size", "ALLOC_FAILED")
 
 
@@ -21,9 +23,10 @@ def empty_latent(model, width: int, height: int) -> torch.Tensor:
     return comfy.sample.fix_empty_latent_channels(model, torch.zeros((1, 4, height // ratio, width // ratio), device=device, dtype=dtype))
 
 
-def uses_negative(model, cfg: float) -> bool:
-    """Whether the host looks at the negative prompt: not at cfg 1, unless something on the model asks for it (comfy/samplers.py)."""
-    return cfg != 1.0 or bool(model.model_options.get("disable_cfg1_optimization"))
+def uses_negative(model, cfg: float, sampler: str) -> bool:
+    """Whether the host looks at the negative prompt: not at cfg 1, unless something on the model asks for it (comfy/samplers.py), or the sampler, as those of
+    CFG++ do (comfy/k_diffusion/sampling.py)."""
+    return cfg != 1.0 or bool(model.model_options.get("disable_cfg1_optimization")) or "cfg_pp" in sampler
 
 
 def goes_row_by_row(model) -> bool:
@@ -31,7 +34,9 @@ def goes_row_by_row(model) -> bool:
     (the means of Mahiro and EasyCache are of the whole batch), and of most nothing is known."""
     options = model.model_options
     functions = [value for name, value in options.items() if name not in ("transformer_options", "disable_cfg1_optimization")]
-    return not any([*functions, *options.get("transformer_options", {}).values(), *(called for kind in model.wrappers.values() for called in kind.values())])
+    wrappers = [called for kind in model.wrappers.values() for key, called in kind.items() if key != "torch.compile"]
+    there = [*functions, *options.get("transformer_options", {}).values(), *wrappers, model.object_patches.keys() - {"model_sampling"}]
+    return all(value is None or value is False or (hasattr(value, "__len__") and len(value) == 0) for value in there)
 
 
 def sample(
@@ -76,8 +81,14 @@ def sample(
     )
 
 
+def fit_at_once(vae, latents: torch.Tensor) -> bool:
+    """Whether there is ample memory to decode latents [N,...] at once. Where it runs out the host decodes all of them in tiles, unasked."""
+    needed = vae.memory_used_decode(latents.shape, vae.vae_dtype) * len(latents)
+    return AMPLE * needed < comfy.model_management.get_free_memory(vae.device)
+
+
 def decode(vae, latent: torch.Tensor) -> torch.Tensor:
-    """The pictures of a latent [N,...], float [N,H,W,3]. The host takes fewer at once where memory is short."""
+    """The pictures of a latent [N,...], float [N,H,W,3]."""
     image = vae.decode(latent)
     return image.reshape(-1, *image.shape[-3:]) if image.ndim == 5 else image
 

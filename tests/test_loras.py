@@ -22,6 +22,7 @@ from character_likeness.nodes.lora_files import (
 from character_likeness.nodes.scene.choices import LORA_ROLES
 from character_likeness.nodes.scene.presets import settings
 from character_likeness.nodes.scene.stack import Upstream, angle_notes, angle_vocabulary_of, files_upstream, speed_notes
+from tests.conftest import ROOT
 
 
 def write(path, tensors, metadata=None):
@@ -679,6 +680,44 @@ def test_files_are_found_upstream_by_the_inputs_that_name_them():
     assert files_upstream(None, "scene", "model") == Upstream()
 
 
+def test_only_what_brings_a_model_is_followed_upstream():
+    """As in LoRA sweep.json: the Character LoRA of the scene gets its file from a sweep, which has a model of its own."""
+    nodes = {
+        "loader": {"unet_name": "qwen_image_2512.safetensors"},
+        "fast": {"model": ["loader", 0], "lora_name": "2512-Lightning-4steps.safetensors", "strength_model": 1.0},
+        "texts": {"clip_name": "qwen_2.5_vl.safetensors"},
+        "sweep": {"model": ["fast", 0], "clip": ["texts", 0], "checkpoints": "mira.safetensors\n2511-Lightning-4steps.safetensors"},
+        "own": {"model": ["stack", 0], "lora": ["sweep", 2], "strength": ["sweep", 3], "trigger": ["sweep", 6]},
+        "stack": {"model": ["loader", 0], "clip": ["texts", 0], "lora_stack": ["stacker", 0], "vae_name": "qwen_image_vae.safetensors"},
+        "stacker": {"lora_name_1": "a.safetensors", "lora_stack": ["before", 0]},
+        "before": {"lora_name_1": "b.safetensors"},
+        "scene": {"model": ["own", 0], "clip": ["texts", 0]},
+    }
+    found = files_upstream(Prompt({name: {"inputs": inputs} for name, inputs in nodes.items()}), "scene", "model")
+    assert found == Upstream(("qwen_image_2512.safetensors",), ("a.safetensors", "b.safetensors"))
+
+
+def test_what_a_stacker_has_switched_off_is_not_on_the_model():
+    assert upstream(lora_name_1="a.safetensors", strength_1=0, lora_name_2="b.safetensors", strength_2=0.5).loras == ("b.safetensors",)
+    assert upstream(lora_name_1="a.safetensors", switch_1="Off", lora_name_2="b.safetensors", switch_2="On", model_weight_2=1.0).loras == ("b.safetensors",)
+    assert upstream(lora_name_1="a.safetensors", lora_name_2="b.safetensors", lora_count=1).loras == ("a.safetensors",)
+    assert upstream(lora_name_1="a.safetensors", model_str_1=0.7, clip_str_1=0).loras == ("a.safetensors",)
+
+
+def test_the_example_workflows_name_no_lora_that_is_not_on_the_scenes_model():
+    seen = 0
+    for path in sorted((ROOT / "example_workflows" / "api").glob("*.json")):
+        graph = json.loads(path.read_text(encoding="utf-8"))
+        nodes = graph if all(isinstance(node, dict) and "class_type" in node for node in graph.values()) else graph.get("prompt", {})
+        for name, node in nodes.items():
+            if node["class_type"] == "LikenessQwenScene":
+                found = files_upstream(Prompt(nodes), name, "model")
+                seen += 1
+                assert len(found.models) == 1 and not any("vae" in one for one in found.models), (path.name, found)
+                assert sum("Lightning" in one for one in found.loras) <= 1, (path.name, found)
+    assert seen >= 5
+
+
 def test_the_rows_of_power_lora_loader_are_read():
     row = {"on": True, "lora": "speed/fast.safetensors", "strength": 1.0}
     rows = {"lora_1": row, "lora_2": row | {"on": False, "lora": "off.safetensors"}, "lora_3": row | {"strength": 0, "lora": "zero.safetensors"}}
@@ -719,6 +758,11 @@ def test_an_angle_lora_of_strength_0_has_no_words():
 def test_an_angle_lora_that_never_meets_its_words_is_told_with_those_of_the_model():
     plain, sks = ["sits, back view"], ["sits", "<sks> back view eye-level shot medium shot. sits"]
     (told,) = angle_notes([angled(ANGLES)], plain, "edit 2511")
-    assert told == "my_angles.safetensors is an angle LoRA, but no prompt has its words: set angle_vocabulary of Shot List to `2511 angle LoRA`."
+    assert (
+        told
+        == "my_angles.safetensors is an angle LoRA, but no prompt turns the camera in its words: in Shot List set angle_vocabulary to `2511 angle LoRA`, and angles."
+    )
     assert angle_notes([angled(ANGLES)], sks, "edit 2511") == []
+    for turned in ("将镜头向左旋转45度", "Rotate the camera 45 degrees to the left.", "sits, move the camera down"):
+        assert angle_notes([angled(ANGLES_2509)], [turned], "edit 2511") == []
     assert "`2509 angle LoRA`" in angle_notes([angled(ANGLES_2509)], sks, "edit 2511")[0]

@@ -156,7 +156,7 @@ def notes_of(plan: Plan) -> list[str]:
     notes = [f"{one.label} is left out: {one.error}." for one in plan.checkpoints if one.error]
     lacking = {one.trigger for one in plan.usable if one.trigger}
     for number, prompt in enumerate(plan.prompts, 1):
-        missing = sorted(trigger for trigger in lacking if TRIGGER not in prompt and not _has_word(prompt, trigger))
+        missing = sorted(trigger for trigger in lacking if TRIGGER not in prompt and not all(_has_word(prompt, part.strip()) for part in trigger.split(",")))
         if missing:
             notes.append(
                 f"Prompt {number} ('{excerpt(prompt)}') has no trigger ({', '.join(missing)}): the LoRA may not show; write {{trigger}} where it belongs."
@@ -453,6 +453,7 @@ class _Run:
         self.failed: dict[str, str] = {}
         # What is told of batches that did not fit into memory.
         self.crowded: dict[str, None] = {}
+        self.sampled_some = False
         # What was asked for, or made, under which key.
         self.keys: dict[Shot, tuple] = {}
         # One: recognizers are not made for two at a time.
@@ -585,6 +586,7 @@ class _Run:
         latents = self._tried(lambda: painter.sample(shots[0].text, [shot.seed for shot in shots], self._step))
         if latents is not None:
             seconds = (time.perf_counter() - start - self.aside) / len(shots)
+            self.sampled_some = True
             self.keys |= {shot: self.studio.key(shot, len(shots) == 1) for shot in shots}
             for some, own in zip(_parts(shots, MOST_DECODED), _parts(latents, MOST_DECODED), strict=True):
                 self.memory.sampled([self.keys[shot] for shot in some], own, seconds)
@@ -689,6 +691,9 @@ class _Run:
             raise InputError(f"No checkpoint can be used; {label}: {why}.")
         notes = notes_of(self.plan) + [f"{label} is left out: {why}." for label, why in self.failed.items()]
         notes += self.crowded
+        room = self.memory.room(self.studio.pace)
+        if not self.crowded and self.sampled_some and room < self.plan.at_once:
+            notes.append(f"No more than {room} pictures were made at once: more did not fit into memory in an earlier sweep of this model and size.")
         return Result(self.plan, base, tuple(rows), tuple(notes), dict(self.failed))
 
     def _cell(self, checkpoint: Checkpoint | None, strength: float, shots: Sequence[Shot]) -> Cell:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -282,6 +283,9 @@ class LikenessLoraSweep(io.ComfyNode):
         from .sweep_studio import Settings, Studio
         from .webhook import told as hooked
 
+        for what, wired in (("model", model), ("clip", clip), ("vae", vae)):
+            if one(wired, what) is None:
+                raise InputError(f"The {what} is empty: the file that it comes from holds none; load it with a loader of its own.")
         pinned = panel.read_pins(one(pins, "pins"))
         node = LiveNode(cls.hidden.unique_id, cls.hidden.dynprompt)
         who: Identity = one(identity, "identity")
@@ -297,8 +301,11 @@ class LikenessLoraSweep(io.ComfyNode):
             parse_strengths(one(strengths, "strengths")),
             sweep.prompts_of(one(prompts, "prompts")) or choices.PRESET_PROMPTS,
             sweep.seeds_of(one(seed, "seed"), one(seeds, "seeds")),
-            one(batch, "batch") if one(sampler, "sampler") in choices.ROW_BY_ROW and goes_row_by_row(one(model, "model")) else 1,
+            one(batch, "batch"),
         )
+        alone = _alone(plan, one(sampler, "sampler"), one(model, "model"))
+        if alone:
+            plan = replace(plan, batch=1)
         wanted = _wanted(one_line(one(pick, "pick")), plan)
         settings = Settings(one(steps, "steps"), one(cfg, "cfg"), one(sampler, "sampler"), one(scheduler, "scheduler"), one(guidance, "guidance") or None)
         seen = None if references is None else one(references, "references")
@@ -308,7 +315,7 @@ class LikenessLoraSweep(io.ComfyNode):
             raise InputError(
                 f"This sweep is {plan.count} pictures ({plan.arithmetic}), the limit is {most}{_how_long(studio, plan)}: name fewer, or raise limit."
             )
-        notes = _held_out_notes(who, one(dataset_folder, "dataset_folder").strip())
+        notes = [*alone, *_held_out_notes(who, one(dataset_folder, "dataset_folder").strip())]
         saver = _saver(cls, target) if target is not None and one(save_pictures, "save_pictures") else None
         with hooked(one_line(one(webhook, "webhook")), name or "sweep") as hook:
             showing = Showing(node, plan.count, hook, saver)
@@ -360,6 +367,17 @@ def _path_of(name: str) -> Path | None:
 def _how_long(studio: Studio, plan: sweep.Plan) -> str:
     pace = _PACE.get((*studio.pace, plan.at_once))
     return "" if pace is None else f", and at {pace:.1f} s each, as in the last sweep, it would take about {told(pace * plan.count)}"
+
+
+def _alone(plan: sweep.Plan, sampler: str, model) -> list[str]:
+    """Why pictures are made one by one, whatever `batch` says: with others beside them they would be other pictures."""
+    if plan.at_once == 1:
+        return []
+    if sampler not in choices.ROW_BY_ROW:
+        return [f"Pictures are made one by one: with the sampler {sampler} they would depend on what is made with them."]
+    if not goes_row_by_row(model):
+        return ["Pictures are made one by one: functions that other nodes have put on the model could make them depend on what is made with them."]
+    return []
 
 
 def _held_out_notes(identity: Identity, folder: str) -> list[str]:

@@ -54,7 +54,7 @@ class Studio:
             token(vae),
             settings,
             size,
-            negative if sampling.uses_negative(model, settings.cfg) else None,
+            negative if sampling.uses_negative(model, settings.cfg, settings.sampler) else None,
             self.method,
             tuple((picture.key, picture.latent_size(size), token(picture.vae.first_stage_model)) for picture in self.pictures),
         )
@@ -62,7 +62,7 @@ class Studio:
     @property
     def pace(self) -> tuple:
         """What the time of a picture depends on."""
-        return self._same[0], self.settings, self.size
+        return self._same[0], self.settings, self.size, self._same[-1]
 
     def key(self, shot: Shot, alone: bool) -> tuple:
         """What a picture depends on: equal keys give equal pictures, but for the last digits of what was not made alone."""
@@ -104,7 +104,7 @@ class Studio:
         return Painter(self, model, self._start, {text: self.encoded_by(clip, text) for text in texts}, self._negative(clip))
 
     def _negative(self, clip) -> list | None:
-        if not sampling.uses_negative(self.model, self.settings.cfg):
+        if not sampling.uses_negative(self.model, self.settings.cfg, self.settings.sampler):
             return None
         return self.encode(self.negative) if clip is self.clip else self.encoded_by(clip, self.negative)
 
@@ -124,8 +124,11 @@ class Studio:
         return self._patches[path]
 
     def decode(self, latents: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """The pictures of latents, float [1,H,W,3] each, decoded at once."""
-        images = sampling.decode(self.vae, latents[0] if len(latents) == 1 else torch.cat(list(latents)))
+        """The pictures of latents, float [1,H,W,3] each, decoded at once where memory is ample."""
+        together = latents[0] if len(latents) == 1 else torch.cat(list(latents))
+        if len(latents) > 1 and not sampling.fit_at_once(self.vae, together):
+            return [image for latent in latents for image in self.decode([latent])]
+        images = sampling.decode(self.vae, together)
         if len(images) != len(latents):
             raise InputError(f"The VAE made {len(images)} pictures of {len(latents)}: wire the one that belongs to the model, as it is loaded.")
         return images.split(1)

@@ -94,7 +94,7 @@ def film(order: Order, watch: Watch) -> Filmed:
         notes += seen.unlocked(size)
     stack = wired.stack_of(order.model)
     model, speed = _with_speed(order, kind, settings, stack, notes)
-    if wired.has_sampling(model):
+    if wired.has_sampling(model) and wired.shift_of(model) != settings.shift:
         notes.append(f"The shift that is set on the model is replaced by {settings.shift:g}: this node sets it by itself, leave ModelSamplingAuraFlow out.")
     if settings.cfg_norm and wired.has_cfg_norm(model):
         notes.append("CFGNorm is on the model already; it is left as it is. This node sets it by itself: leave that node out.")
@@ -171,8 +171,8 @@ def _with_speed(order: Order, kind, settings, stack: Sequence[lora_files.Applied
         file = lora_files.read_lora(order.speed_lora)
         model, matched = wired.with_lora(order.model, order.speed_lora, 1.0)
         speed = lora_files.Applied(file, 1.0, "speed", "", matched)
-        notes += lora_files.warnings_for(speed, matched, kind.name, stack)
-    notes += speed_notes(order.preset, settings, kind.name, order.upstream, stack, speed)
+        notes += lora_files.warnings_for(speed, matched, None if kind.guessed else kind.name, stack)
+    notes += speed_notes(order.preset, settings, None if kind.guessed else kind.name, order.upstream, stack, speed)
     return model, speed
 
 
@@ -215,8 +215,9 @@ def _size_of(pixels: torch.Tensor) -> tuple[int, int]:
 def _jobs(order: Order, seen: References | None, stack: Sequence[lora_files.Applied]) -> list[Job]:
     labels, character = (seen.labels, seen.character) if seen else ([], "")
     triggers = [one.trigger for one in stack]
-    # A text-to-image model knows the character by the trigger of its LoRA.
-    character = character or prompts.listed(list(dict.fromkeys(one.trigger for one in stack if one.role == "character" and one.trigger)))
+    # A text-to-image model knows the character by the trigger of its LoRA; of several words the first is its name.
+    names = (one.trigger.split(",")[0].strip() for one in stack if one.role == "character")
+    character = character or prompts.listed(list(dict.fromkeys(filter(None, names))))
     return [Job(shot, prompts.complete(shot.prompt, character, labels, triggers), seed_of(order.seed, shot.seed_offset)) for shot in order.shots]
 
 

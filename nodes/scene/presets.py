@@ -109,9 +109,9 @@ def read_kind(own_method: str, names: Sequence[str], chosen: str, references: bo
         return ModelKind(EDIT_2511, None, "its file has the key of 2511")
     for name in names:
         words = name.lower()
-        if "2511" in words:
+        if re.search(r"(?<!\d)2511(?!\d)", words):
             return ModelKind(EDIT_2511, TIMESTEP_ZERO, f"the name of {name}; the key of 2511 is missing in the file, so its reference method is set")
-        if "2509" in words or re.search(r"qwen.*(edit|rapid)", words):
+        if re.search(r"(?<!\d)2509(?!\d)", words) or re.search(r"qwen.*(edit|rapid)", words):
             return ModelKind(EDIT_2509, None, f"the name of {name}")
         if "2512" in words or re.search(r"qwen.?image", words):
             return ModelKind(TEXT_TO_IMAGE, None, f"the name of {name}")

@@ -87,7 +87,7 @@ class Studio:
 
     @property
     def uses_negative(self) -> bool:
-        return sampling.uses_negative(self.model, self.settings.cfg)
+        return sampling.uses_negative(self.model, self.settings.cfg, self.settings.sampler)
 
     @property
     def start_sigma(self) -> float:

@@ -1,5 +1,6 @@
 """What the LoRAs on a model mean for a scene: which steps and which words of angles they are made for, and what to say of it. About names and headers; puts none on."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ def files_upstream(prompt, node_id: str, source: str) -> Upstream:
     loras = []
     for inputs in _nodes_upstream(prompt, node_id, source):
         for name, value in inputs.items():
+            if re.search(r"vae|clip", name, re.IGNORECASE):
+                continue
             if isinstance(value, dict):
                 # rgthree's Power Lora Loader: {"on": true, "lora": "mira.safetensors", "strength": 1.0}.
                 if value.get("on", True) and value.get("strength") != 0 and _is_model(value.get("lora")):
@@ -37,21 +40,37 @@ def files_upstream(prompt, node_id: str, source: str) -> Upstream:
             elif "lora" not in name.lower():
                 # Only a name tells a LoRA's input from a model's: lora, lora_name, lora_01 in all packs that load them.
                 models[_without_folder(value)] = None
-            elif inputs.get("strength_model") != 0:
+            elif inputs.get("strength_model") != 0 and not _switched_off(inputs, name):
                 loras.append(_without_folder(value))
     return Upstream(tuple(models), tuple(loras))
 
 
+def _switched_off(inputs: Mapping, name: str) -> bool:
+    """Whether the LoRA of a stacker's input, such as lora_name_2, has another input of that number that switches it off or sets it to 0."""
+    number = re.search(r"_(\d+)$", name)
+    if number is None:
+        return False
+    if isinstance(count := inputs.get("lora_count"), int) and int(number[1]) > count:
+        return True
+    own = {key: value for key, value in inputs.items() if key != name and key.endswith(number[0])}
+    weights = [value for key, value in own.items() if re.search(r"str|weight|wt", key) and "clip" not in key and isinstance(value, (int, float))]
+    return any(key.startswith(("switch", "enable")) and value in ("Off", "off", False) for key, value in own.items()) or (bool(weights) and not any(weights))
+
+
 def _is_model(value) -> bool:
-    return isinstance(value, str) and value.lower().endswith(_MODEL_SUFFIXES)
+    return isinstance(value, str) and value.lower().endswith(_MODEL_SUFFIXES) and "\n" not in value
 
 
 def _without_folder(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2]
 
 
+# No model comes by these: what is made with a model, such as the choice of LoRA Sweep, would bring that model's files along.
+_NO_MODEL = re.compile(r"(?!.*stack)(lora|strength|trigger)|clip|vae|image|picture|text|prompt|positive|negative|cond|latent|seed|mask", re.IGNORECASE)
+
+
 def _nodes_upstream(prompt, node_id: str, source: str) -> Iterator[Mapping]:
-    """The inputs of each node that leads to an input."""
+    """The inputs of each node that leads to an input that takes a model."""
     link = _inputs(prompt, node_id).get(source)
     waiting, seen = [link[0]] if isinstance(link, list) else [], set()
     while waiting:
@@ -61,7 +80,8 @@ def _nodes_upstream(prompt, node_id: str, source: str) -> Iterator[Mapping]:
         seen.add(name)
         inputs = _inputs(prompt, name)
         yield inputs
-        waiting += [value[0] for value in inputs.values() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)]
+        links = {name: value for name, value in inputs.items() if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)}
+        waiting += [value[0] for name, value in links.items() if not _NO_MODEL.match(name)]
 
 
 def _inputs(prompt, node_id: str) -> Mapping:
@@ -80,10 +100,10 @@ class _Fast:
     base: str | None
 
 
-def speed_notes(preset: str, settings: Settings, kind: str, upstream: Upstream, stack: Sequence[Applied], speed: Applied | None) -> list[str]:
+def speed_notes(preset: str, settings: Settings, kind: str | None, upstream: Upstream, stack: Sequence[Applied], speed: Applied | None) -> list[str]:
     """What is to be said of speed LoRAs and merged fast models.
 
-    kind: what the model is; upstream: what leads to it; stack: what Character LoRA put on it; speed: the LoRA of speed_lora, where it is put on.
+    kind: what the model is, None where nobody knows; upstream: what leads to it; stack: what Character LoRA put on it; speed: the LoRA of speed_lora, where it is put on.
     What the stack has at strength 0 counts nowhere.
     """
     others = [_named(name) for name in _of_other_loaders(upstream.loras, stack) if named_fast([name])]
@@ -103,7 +123,8 @@ def speed_notes(preset: str, settings: Settings, kind: str, upstream: Upstream, 
         notes.append(
             "Preset fast takes 4 steps, but neither a Lightning LoRA nor a merged Lightning model is seen: pictures will be blurred; choose one in speed_lora."
         )
-    made_for_few = [*others, *merged, *own]
+    # Models that are called distilled are made for 10 steps and more.
+    made_for_few = [one for one in (*others, *merged, *own) if one.steps or "distill" not in one.name.lower()]
     if made_for_few and settings.steps > FEW_STEPS:
         notes.append(
             f"{made_for_few[0].name} is made for few steps at cfg 1; with {settings.steps} steps at cfg {settings.cfg:g} pictures turn out harsh: take "
@@ -141,7 +162,7 @@ def _of_other_loaders(names: Sequence[str], stack: Sequence[Applied]) -> list[st
 # --- angles ---
 
 # The phrases that an angle LoRA was trained with, by its base: see prompts.py for their sources.
-_ANGLE_PHRASES = {"edit 2511": ("<sks>", ANGLE_2511), "edit 2509": (" the camera ", ANGLE_2509)}
+_ANGLE_PHRASES = {"edit 2511": (r"<sks>", ANGLE_2511), "edit 2509": (r"\bthe camera\b|镜头|相机", ANGLE_2509)}
 
 
 def angle_vocabulary_of(stack: Sequence[Applied]) -> tuple[str, list[str]]:
@@ -157,10 +178,10 @@ def angle_notes(stack: Sequence[Applied], prompts: Sequence[str], kind: str | No
     for one in _angle_loras(stack):
         base = _angle_base(one, kind)
         phrases = [_ANGLE_PHRASES[base][0]] if base else [phrase for phrase, _ in _ANGLE_PHRASES.values()]
-        if any(phrase in prompt for phrase in phrases for prompt in prompts):
+        if any(re.search(phrase, prompt, re.IGNORECASE) for phrase in phrases for prompt in prompts):
             continue
         notes.append(
-            f"{one.lora.name} is an angle LoRA, but no prompt has its words: set angle_vocabulary of Shot List to `{_ANGLE_PHRASES[base][1]}`."
+            f"{one.lora.name} is an angle LoRA, but no prompt turns the camera in its words: in Shot List set angle_vocabulary to `{_ANGLE_PHRASES[base][1]}`, and angles."
             if base
             else _untold(one)
         )

@@ -129,6 +129,7 @@ class _Run:
             self.watch.check()
             encoded = self._tried(index, number, lambda: self.studio.encode(prompt))
             if encoded is None:
+                self.watch.plan(-1)
                 return False
             conditionings[prompt] = encoded
         return True

@@ -121,6 +121,11 @@ def has_sampling(model) -> bool:
     return "model_sampling" in model.object_patches
 
 
+def shift_of(model) -> float | None:
+    """The shift that such a node set."""
+    return getattr(model.object_patches.get("model_sampling"), "shift", None)
+
+
 def with_settings(model, settings: Settings):
     """A clone of a model that samples with that shift and CFGNorm, as the host's own nodes set them; a CFGNorm that is there already stays alone."""
     from comfy_extras.nodes_cfg import CFGNorm

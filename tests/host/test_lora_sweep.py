@@ -145,7 +145,9 @@ def test_a_lora_that_changes_nothing_is_the_column_without_a_lora_bit_for_bit(ho
         assert all(np.array_equal(a, b) for a, b in zip(cells["no_lora"], cells[name]))
 
 
-def test_a_picture_is_bit_for_bit_what_the_hosts_own_nodes_make(host):
+@pytest.mark.parametrize(("sampler", "cfg"), [("euler", 2.5), ("euler_cfg_pp", 1.0)])
+def test_a_picture_is_bit_for_bit_what_the_hosts_own_nodes_make(host, sampler, cfg):
+    """Samplers of CFG++ look at the negative prompt at cfg 1, too."""
     graph = SweepGraph(painted=False)
     graph.model = graph.add("shift", "ModelSamplingAuraFlow", model=graph.model, shift=3.1).out(0)
     graph.sweep(
@@ -153,18 +155,21 @@ def test_a_picture_is_bit_for_bit_what_the_hosts_own_nodes_make(host):
         strengths="0.8",
         prompts="a woman in the rain",
         seeds=1,
-        cfg=2.5,
+        cfg=cfg,
+        sampler=sampler,
         negative="blurred",
-        save_as="same/sweep",
+        save_as=f"same/{sampler}",
         save_pictures=True,
     )
     good(host.run(graph))
-    own = next((host.base / "output" / "same" / "sweep_pictures").glob("mira*.png"))
+    own = next((host.base / "output" / "same" / f"{sampler}_pictures").glob("mira*.png"))
     official = Graph()
     made = official_text_to_image(
         official, unet=files.IMAGE_2512, clip=files.TEXT_ENCODER, vae=files.VAE, prompt="a woman in the rain", negative="blurred", width=256, height=256,
-        cfg=2.5, seed=5, lora=("sweep/mira_000001000.safetensors", 0.8),
+        cfg=cfg, seed=5, lora=("sweep/mira_000001000.safetensors", 0.8),
     )  # fmt: skip
+    (sampled,) = (node for node in official.values() if node["class_type"] == "KSampler")
+    sampled["inputs"]["sampler_name"] = sampler
     official.show("show", made)
     assert np.array_equal(np.asarray(Image.open(own)), good(host.run(official)).pictures("show")[0])
 
@@ -344,7 +349,7 @@ def test_on_a_model_with_functions_of_other_nodes_pictures_are_made_alone(host, 
     graph.model = graph.add("patch", patch, model=graph.model, **({"strength": 1.0} if patch == "CFGNorm" else {})).out(0)
     graph.sweep(seed=1200, prompts="in the rain", strengths="0.8", checkpoints="sweep/mira_000001000.safetensors", cfg=2.0, width=64, height=64)
     run, counts = counted(graph)
-    assert good(run) and counts["sample"] == 4
+    assert counts["sample"] == 4 and any("functions that other nodes have put on the model" in note for note in report(good(run))["notes"])
 
 
 def test_a_checkpoint_that_cannot_be_used_is_marked_and_the_rest_goes_on(host):

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+pytest.importorskip("torch")
+
 from tests.host.flux_in_process import load_comfy
 from tests.host.qwen_graphs import drawn_picture
 from tests.host.scene_graphs import IMAGES, SceneGraph

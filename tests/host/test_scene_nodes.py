@@ -7,6 +7,8 @@ import uuid
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from tests.host.comfy import RUN_SECONDS
 from tests.host.flux_in_process import load_comfy
 from tests.host.graphs import Graph
