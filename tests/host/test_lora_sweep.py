@@ -211,23 +211,23 @@ def test_a_batch_samples_the_seeds_of_a_prompt_at_once_and_finds_what_single_one
     assert counts["sample"] == 0 and report(good(run)) == at_once
 
 
-@pytest.mark.parametrize("sampler", [*sorted(ROW_BY_ROW), "euler_ancestral", "dpmpp_2m_sde", "lcm", "dpm_adaptive"])
+@pytest.mark.parametrize("sampler", [*sorted(ROW_BY_ROW), "euler_ancestral", "dpmpp_2m_sde", "lcm"])
 def test_of_every_sampler_a_picture_is_the_same_whatever_is_made_with_it(host, counted, sampler):
     pictures = {}
-    for batch in (1, 2):
+    # Pictures that were made alone would do for a batch as well, so that comes first.
+    for batch in (2, 1):
         graph = SweepGraph(painted=False)
         name = f"rows/{sampler}_{batch}"
         sizes = {"width": 64, "height": 64, "steps": 3, "cfg": 2.0, "strengths": "0.8", "prompts": "in the rain", "seed": 800}
         graph.sweep(**sizes, checkpoints="sweep/mira_000001000.safetensors", sampler=sampler, batch=batch, save_as=name, save_pictures=True)
         run, counts = counted(graph)
         good(run)
-        together = 2 if batch == 2 and sampler in ROW_BY_ROW else 1
-        # What draws noise on the way is made one by one, and known from the first run.
-        assert counts["sample"] == (0 if batch == 2 and together == 1 else 4 / together), counts
+        # What draws noise on the way is made one by one, which is what a batch of 1 makes.
+        assert counts["sample"] == (4 // batch if sampler in ROW_BY_ROW else 4 * (batch - 1)), counts
         pictures[batch] = [np.asarray(Image.open(path)).astype(int) for path in sorted((host.base / "output" / f"{name}_pictures").glob("*.png"))]
-    assert len(pictures[1]) == 4 and len(pictures[2]) == (4 if sampler in ROW_BY_ROW else 0)
+    assert len(pictures[2]) == 4 and len(pictures[1]) == (4 if sampler in ROW_BY_ROW else 0)
     assert all(np.abs(one - other).max() <= 2 for one, other in zip(pictures[1], pictures[2]))
-    assert np.abs(pictures[1][0] - pictures[1][1]).max() > 20
+    assert np.abs(pictures[2][0] - pictures[2][1]).max() > 20
 
 
 def test_an_interrupted_sweep_in_batches_goes_on_to_the_table_of_an_undisturbed_one(host, counted):

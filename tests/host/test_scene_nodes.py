@@ -424,7 +424,7 @@ def test_an_angle_lora_that_never_meets_its_words_is_told(qwen, uploads):
         graph.scene(references=graph.references(face=uploads[0]), shots=shots.out(0))
         return report(good(qwen.run(graph)))
 
-    assert any("set angle_vocabulary of Shot List to `2511 angle LoRA`" in note for note in shoot("plain words")["notes"])
+    assert any("in Shot List set angle_vocabulary to `2511 angle LoRA`" in note for note in shoot("plain words")["notes"])
     told = shoot("2511 angle LoRA")
     assert told["notes"] == [] and told["shots"][0]["prompt"].startswith("<sks> ")
 
