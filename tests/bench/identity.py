@@ -6,6 +6,7 @@ are printed for whoever reads them. A part that needs something that is not ther
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
@@ -334,9 +335,10 @@ def main(names: list[str]) -> None:
         host = enter_host()
         asyncio.run(host.load_custom_node(str(ROOT)))
     make_package_importable()
-    # The engine that the host loaded and the one imported here by name must be the same modules.
-    loaded = next(name for name in sys.modules if name.endswith("nodes.identity.scoring") and not name.startswith(PACKAGE))
-    prefix = loaded.removesuffix(".nodes.identity.scoring")
+    # The engine that the host's nodes call and the one imported here by name must be the same modules; the nodes load it when they first run.
+    prefix = next(name for name in sys.modules if name.endswith(".nodes.extension") and not name.startswith(PACKAGE)).removesuffix(".nodes.extension")
+    for path in [*ROOT.glob("nodes/*.py"), *ROOT.glob("nodes/identity/**/*.py")]:
+        importlib.import_module(".".join((prefix, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"))
     for name in [name for name in sys.modules if name.startswith(f"{prefix}.")]:
         sys.modules[PACKAGE + name.removeprefix(prefix)] = sys.modules[name]
     BENCHES[names[0]](host)
